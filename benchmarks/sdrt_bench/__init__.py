@@ -1,0 +1,1 @@
+"""sdrt_bench: speed and fidelity of sdrt, measured."""

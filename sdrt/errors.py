@@ -1,0 +1,71 @@
+"""Everything sdrt raises on purpose.
+
+SdrtError                     exit 1   something failed
+├── InputError                exit 2   the request or an argument is wrong
+│   └── UnknownNameError      exit 2   no such sampler, backend, model: lists the nearest
+├── BundleError               exit 2   a bundle is absent, damaged or made by another version
+├── BackendUnavailableError   exit 2   a backend or device was asked for and is not there
+├── MissingExtraError         exit 2   a package is not installed: prints the command that installs it
+├── ExportError               exit 1   an export failed and kept nothing
+└── ComputeError              exit 1   NaN, Inf or out of memory while computing
+
+A message is one line: it names the thing, says what was expected, and how to mend it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SdrtError(Exception):
+    """Root of the tree; `exit_code` is what the command line exits with."""
+
+    exit_code = 1
+
+
+class InputError(SdrtError):
+    """The request or an argument is wrong."""
+
+    exit_code = 2
+
+
+class UnknownNameError(InputError):
+    """A name that is in no table; the message lists the nearest ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4) or known[:8]
+        super().__init__(f"unknown {kind} {name!r}; did you mean {' or '.join(near)}?")
+
+
+class BundleError(SdrtError):
+    """A bundle is absent, damaged, unsafe, or made by another version of sdrt."""
+
+    exit_code = 2
+
+
+class BackendUnavailableError(SdrtError):
+    """A backend, execution provider or device was asked for and is not there."""
+
+    exit_code = 2
+
+
+class MissingExtraError(SdrtError):
+    """An optional package is not installed.
+
+    extra: the name of the extra of the `sdrt` distribution that brings it, as in `sdrt[cpu]`.
+    """
+
+    exit_code = 2
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; install it with: pip install 'sdrt[{extra}]'")
+
+
+class ExportError(SdrtError):
+    """An export failed; the target is as it was before."""
+
+
+class ComputeError(SdrtError):
+    """The computation failed: NaN or Inf from a graph, or out of memory."""

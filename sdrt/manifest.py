@@ -1,0 +1,161 @@
+"""The manifest of a bundle, `sdrt.json`: what the folder holds, what made it, how to run it.
+
+Written by sdrt_export alone and read by the runtime. Unknown fields, unknown schema versions and duplicate
+keys are refused: a manifest that is half understood would give half-right pictures.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from sdrt.errors import BundleError
+from sdrt.samplers.schedule import NoiseSchedule
+from sdrt.tensors import TensorSpec
+
+SCHEMA = 1
+FILE_NAME = "sdrt.json"
+
+GraphName = Literal["text_encoder", "unet", "vae_decoder", "vae_encoder"]
+Precision = Literal["fp32", "fp16"]
+
+
+class _Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class FileEntry(_Struct):
+    """size: bytes; sha256: lower-case hex of the whole file."""
+
+    size: int
+    sha256: str
+
+
+class Fidelity(_Struct):
+    """One graph against its PyTorch module on one set of random inputs, measured at export.
+
+    inputs: the shapes that were fed, by input name.
+    relative_l2: ||graph - torch|| / ||torch|| of the first output; max_abs: largest absolute difference;
+    cosine: cosine of the angle between both. All computed in float64.
+    """
+
+    inputs: dict[str, tuple[int, ...]]
+    relative_l2: float
+    max_abs: float
+    cosine: float
+
+
+class GraphEntry(_Struct):
+    """One ONNX graph.
+
+    path: of the `.onnx` file, relative to the bundle; its weights lie beside it in `<path>.data`.
+    tolerance: the relative L2 that the export was held to; None if it ran with --no-verify.
+    """
+
+    path: str
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+    tolerance: float | None
+    fidelity: tuple[Fidelity, ...]
+
+
+class TextSettings(_Struct):
+    """The text encoder's window: max_length tokens, begin and end included, padded with pad_token_id."""
+
+    max_length: int
+    bos_token_id: int
+    eos_token_id: int
+    pad_token_id: int
+
+
+class VaeSettings(_Struct):
+    """latents = encoder mean * scaling_factor; a latent pixel is scale_factor x scale_factor image pixels."""
+
+    scaling_factor: float
+    scale_factor: int
+    latent_channels: int
+
+
+class Defaults(_Struct):
+    """What the model was made for, used where a request is silent. width, height: pixels."""
+
+    width: int
+    height: int
+    steps: int
+    guidance_scale: float
+    sampler: str
+
+
+class MadeBy(_Struct):
+    """Where a bundle comes from.
+
+    source: as given to `sdrt export`; revision: of a hub repository; tools: package name -> version.
+    """
+
+    source: str
+    revision: str | None
+    opset: int
+    tools: dict[str, str]
+
+
+class Manifest(_Struct):
+    """All of `sdrt.json`. `files` has every file of the bundle but the manifest itself, by POSIX path."""
+
+    schema: int
+    name: str
+    family: Literal["stable-diffusion-1"]
+    precision: Precision
+    made_by: MadeBy
+    graphs: dict[GraphName, GraphEntry]
+    text: TextSettings
+    schedule: NoiseSchedule
+    vae: VaeSettings
+    defaults: Defaults
+    files: dict[str, FileEntry]
+
+
+def read(path: Path) -> Manifest:
+    """Read and check a manifest.
+
+    Raises BundleError if it is absent, not JSON, has duplicate keys, or is of another schema version.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BundleError(f"{path.parent} is no bundle: it has no {FILE_NAME}; make one with: sdrt export") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"cannot read {path}: {error}") from None
+    if text.startswith("version https://git-lfs"):
+        raise BundleError(f"{path} is a git-lfs pointer, not the file itself; fetch it with: git lfs pull")
+    try:
+        fields = json.loads(text, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path} is not a valid manifest: {error}; export the bundle again") from None
+    schema = fields.get("schema") if isinstance(fields, dict) else None
+    if schema != SCHEMA:
+        raise BundleError(
+            f"{path} has manifest schema {schema!r}, this sdrt reads schema {SCHEMA}; "
+            "export the bundle again, or use the sdrt that made it"
+        )
+    try:
+        return msgspec.convert(fields, Manifest)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"{path} is not a valid manifest: {error}; export the bundle again") from None
+
+
+def write(manifest: Manifest, path: Path) -> None:
+    """Write `manifest` as indented JSON."""
+    text = json.dumps(msgspec.to_builtins(manifest), indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"key {twice!r} stands in it twice")
+    return fields

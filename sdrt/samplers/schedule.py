@@ -1,0 +1,42 @@
+"""The noise schedule a model was trained with."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+PredictionType = Literal["epsilon", "v_prediction", "sample"]
+Spacing = Literal["leading", "trailing", "linspace"]
+
+
+class NoiseSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Training noise, in the fields of a diffusers scheduler config; the defaults are Stable Diffusion 1.5's.
+
+    timestep_spacing, steps_offset: Table 2 of Lin et al. 2023, https://arxiv.org/abs/2305.08891.
+    set_alpha_to_one: whether the step after the last one is noise-free (DDIM, PNDM).
+    """
+
+    num_train_timesteps: int = 1000
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    beta_schedule: Literal["linear", "scaled_linear"] = "scaled_linear"
+    prediction_type: PredictionType = "epsilon"
+    timestep_spacing: Spacing = "leading"
+    steps_offset: int = 1
+    set_alpha_to_one: bool = False
+
+    def alphas_cumprod(self) -> NDArray[np.float64]:
+        """Product of (1 - beta) up to each training timestep: [num_train_timesteps] float64."""
+        if self.beta_schedule == "linear":
+            betas = np.linspace(self.beta_start, self.beta_end, self.num_train_timesteps)
+        else:
+            betas = np.linspace(self.beta_start**0.5, self.beta_end**0.5, self.num_train_timesteps) ** 2
+        return np.cumprod(1.0 - betas)
+
+    def sigmas(self) -> NDArray[np.float64]:
+        """Noise-to-signal ratio sqrt((1 - a) / a) of each training timestep: [num_train_timesteps] float64."""
+        alphas_cumprod = self.alphas_cumprod()
+        return np.sqrt((1.0 - alphas_cumprod) / alphas_cumprod)
