@@ -125,7 +125,9 @@ def read(path: Path) -> Manifest:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BundleError(f"{path.parent} is no bundle: it has no {FILE_NAME}; make one with: sdrt export") from None
+        raise BundleError(
+            f"{path.parent} is no bundle: it has no {FILE_NAME}; make one with: sdrt export"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(f"cannot read {path}: {error}") from None
     if text.startswith("version https://git-lfs"):
