@@ -1,3 +1,35 @@
-"""sdrt: Stable Diffusion from exported graphs, without torch."""
+"""sdrt: Stable Diffusion from exported graphs, without torch.
+
+>>> import sdrt
+>>> pipeline = sdrt.Pipeline.load()                      # the demo model; or a bundle folder
+>>> picture = pipeline.generate("a red star", seed=1)[0]
+>>> sdrt.save(picture, "star.png", pipeline)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sdrt.pipeline import Picture, Pipeline, Progress
+    from sdrt.request import Request
 
 __version__ = "0.1.0"
+
+__all__ = ["Picture", "Pipeline", "Progress", "Request", "__version__"]
+
+_LAZY = {
+    "Picture": "sdrt.pipeline",
+    "Pipeline": "sdrt.pipeline",
+    "Progress": "sdrt.pipeline",
+    "Request": "sdrt.request",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # numpy and the rest are loaded when first used: `sdrt --help` needs none of them
+    if name not in _LAZY:
+        raise AttributeError(f"module 'sdrt' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -23,18 +23,14 @@ GraphName = Literal["text_encoder", "unet", "vae_decoder", "vae_encoder"]
 Precision = Literal["fp32", "fp16"]
 
 
-class _Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
-
-
-class FileEntry(_Struct):
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """size: bytes; sha256: lower-case hex of the whole file."""
 
     size: int
     sha256: str
 
 
-class Fidelity(_Struct):
+class Fidelity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One graph against its PyTorch module on one set of random inputs, measured at export.
 
     inputs: the shapes that were fed, by input name.
@@ -48,7 +44,7 @@ class Fidelity(_Struct):
     cosine: float
 
 
-class GraphEntry(_Struct):
+class GraphEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One ONNX graph.
 
     path: of the `.onnx` file, relative to the bundle; its weights lie beside it in `<path>.data`.
@@ -62,7 +58,7 @@ class GraphEntry(_Struct):
     fidelity: tuple[Fidelity, ...]
 
 
-class TextSettings(_Struct):
+class TextSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The text encoder's window: max_length tokens, begin and end included, padded with pad_token_id."""
 
     max_length: int
@@ -71,7 +67,7 @@ class TextSettings(_Struct):
     pad_token_id: int
 
 
-class VaeSettings(_Struct):
+class VaeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """latents = encoder mean * scaling_factor; a latent pixel is scale_factor x scale_factor image pixels."""
 
     scaling_factor: float
@@ -79,7 +75,7 @@ class VaeSettings(_Struct):
     latent_channels: int
 
 
-class Defaults(_Struct):
+class Defaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the model was made for, used where a request is silent. width, height: pixels."""
 
     width: int
@@ -89,7 +85,7 @@ class Defaults(_Struct):
     sampler: str
 
 
-class MadeBy(_Struct):
+class MadeBy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a bundle comes from.
 
     source: as given to `sdrt export`; revision: of a hub repository; tools: package name -> version.
@@ -101,7 +97,7 @@ class MadeBy(_Struct):
     tools: dict[str, str]
 
 
-class Manifest(_Struct):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of `sdrt.json`. `files` has every file of the bundle but the manifest itself, by POSIX path."""
 
     schema: int

@@ -27,15 +27,15 @@ def timesteps(schedule: NoiseSchedule, count: int) -> Array:
 
 
 def single(values: Array) -> Array:
-    """Rounded to float32, as diffusers keeps timesteps and noise levels: nearly equal ones are subtracted later."""
+    """Rounded to float32, as diffusers keeps timesteps and noise levels; later nearly equal ones are subtracted."""
     return values.astype(np.float32).astype(np.float64)
 
 
 def karras_sigmas(largest: float, smallest: float, count: int) -> Array:
-    """`count` falling noise levels: [count] float64. Karras et al. 2022, https://arxiv.org/abs/2206.00364, (5)."""
+    """`count` falling noise levels: [count] float64. Equation 5 of https://arxiv.org/abs/2206.00364."""
     ramp = np.linspace(0.0, 1.0, count)
     high, low = largest ** (1 / _KARRAS_RHO), smallest ** (1 / _KARRAS_RHO)
-    return (high + ramp * (low - high)) ** _KARRAS_RHO
+    return np.asarray((high + ramp * (low - high)) ** _KARRAS_RHO)
 
 
 def timesteps_of(sigmas: Array, schedule: NoiseSchedule) -> Array:

@@ -153,6 +153,6 @@ def compile_steps(
         timesteps=np.array([step.here.timestep for step in steps]),
         c_in=np.array([step.here.c_in for step in steps]),
         matrices=matrices,
-        noisy=matrices[:, :, -1].any(axis=1),
+        noisy=np.asarray(matrices[:, :, -1].any(axis=1)),
         initial_scale=initial_scale,
     )

@@ -1,0 +1,126 @@
+"""The onnxruntime backend, on the CPU execution provider."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sdrt.backends.host import HostDevice
+from sdrt.backends.protocol import Buffer
+from sdrt.errors import BackendUnavailableError, BundleError, ComputeError, MissingExtraError
+from sdrt.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_PROVIDER = "CPUExecutionProvider"
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(uint8)": "uint8",
+    "tensor(bool)": "bool",
+}
+_FATAL = 4  # errors reach the user as exceptions; onnxruntime's own log would say them twice
+
+
+class Runtime:
+    """Loads graphs with onnxruntime for the CPU."""
+
+    name = "onnxruntime"
+
+    def __init__(self) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise MissingExtraError("onnxruntime", "cpu") from None
+        if _PROVIDER not in onnxruntime.get_available_providers():
+            raise BackendUnavailableError(f"this build of onnxruntime has no {_PROVIDER}; reinstall onnxruntime")
+        self.device = HostDevice()
+
+    def load(self, graph: Path, *, small: bool = False) -> OnnxRuntimeGraph:
+        """Load one ONNX graph. small: run it on the calling thread alone.
+
+        Raises BundleError naming the file if onnxruntime cannot load it.
+        """
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _FATAL
+        # the graphs take turns: threads that spin after one graph would take the cores from the next
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0" if small else "1")
+        if small:
+            options.intra_op_num_threads = 1
+        try:
+            session = onnxruntime.InferenceSession(str(graph), options, providers=[_PROVIDER])
+        except MemoryError:
+            raise ComputeError(f"out of memory while loading {graph}; close other programs or take fp16") from None
+        except Exception as error:  # onnxruntime raises its own classes, which share no other base
+            raise BundleError(f"onnxruntime cannot load {graph}: {_one_line(error)}") from None
+        if session.get_providers() != [_PROVIDER]:
+            raise BackendUnavailableError(f"asked for {_PROVIDER}, onnxruntime took {session.get_providers()}")
+        return OnnxRuntimeGraph(session, graph, self.device)
+
+
+class OnnxRuntimeGraph:
+    """One graph in an onnxruntime session, reading and writing bound buffers in place."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, path: Path, device: HostDevice) -> None:
+        self.inputs = {value.name: _spec(value) for value in session.get_inputs()}
+        self.outputs = {value.name: _spec(value) for value in session.get_outputs()}
+        self._session = session
+        self._path = path
+        self._device = device
+        self._binding = session.io_binding()
+        self._bound: Mapping[str, Buffer] = {}
+
+    def bind(self, buffers: Mapping[str, Buffer]) -> None:
+        """Read from and write to `buffers` from now on; keeps a reference to each."""
+        binding = self._session.io_binding()
+        for names, bind in ((self.inputs, binding.bind_input), (self.outputs, binding.bind_output)):
+            for name in names:
+                buffer = buffers[name]
+                dtype = np.dtype(buffer.dtype)
+                bind(name, self._device.name, self._device.index, dtype, buffer.shape, buffer.address)
+        self._binding, self._bound = binding, dict(buffers)
+
+    def run(self) -> None:
+        """Execute once. Raises ComputeError naming the graph."""
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # onnxruntime raises its own classes, which share no other base
+            message = _one_line(error)
+            wanted = re.search(r"requested buffer of size (\d+)", message)
+            if wanted:
+                raise ComputeError(
+                    f"out of memory: {self._path.parent.name} wanted {int(wanted[1]) / 1e9:.1f} GB more; "
+                    "lower the width and height or the count"
+                ) from None
+            raise ComputeError(f"{self._path} failed in onnxruntime: {message}") from None
+
+    def close(self) -> None:
+        """Free the session."""
+        del self._binding, self._session
+
+
+def _spec(value: onnxruntime.NodeArg) -> TensorSpec:
+    shape = tuple(axis if isinstance(axis, int) else None for axis in value.shape)
+    return TensorSpec(_DTYPES[value.type], shape)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def version() -> str:
+    """The installed version of onnxruntime."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+

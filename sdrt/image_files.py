@@ -1,0 +1,104 @@
+"""Pictures on disk: PNG with metadata, written whole or not at all, never over another file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdrt.errors import InputError, SdrtError
+from sdrt.metadata import OWN, PARAMETERS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_MAX_SLUG = 48
+
+
+def default_name(prompt: str) -> str:
+    """A file name that says what is in the picture."""
+    slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:_MAX_SLUG].strip("-")
+    return f"{slug or 'picture'}.png"
+
+
+def check_output(path: Path) -> None:
+    """Whether a picture can be written to `path`; asked before any work is done.
+
+    Raises InputError if it is a directory, is no PNG, or its folder is absent or not writable.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a directory; give a file name, as in {path / 'picture.png'}")
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path} is not a PNG name; sdrt writes PNG: {path.name or 'picture'}.png")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except FileNotFoundError:
+        raise InputError(f"there is no folder {path.parent}; make it with: mkdir -p {path.parent}") from None
+    except OSError as error:
+        raise InputError(f"cannot write to {path.parent}: {error.strerror}; give another folder with -o") from None
+
+
+def save_png(pixels: NDArray[np.uint8], path: Path, texts: Mapping[str, str]) -> Path:
+    """Write RGB `pixels` [H, W, 3] as PNG and return where: `path`, or `path-1`, `-2` .. if it exists.
+
+    texts: keyword -> text, as PNG text chunks. Raises SdrtError if the disk refuses.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for keyword, text in texts.items():
+        info.add_text(keyword, text)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:32]}-", suffix=".partial")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                Image.fromarray(pixels).save(stream, format="PNG", pnginfo=info)
+            return _place(Path(temporary), path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                Path(temporary).unlink()
+    except OSError as error:
+        raise SdrtError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _place(temporary: Path, path: Path) -> Path:
+    """Give `temporary` the first free name; a link fails if the name exists, where a rename would replace."""
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)
+    number = 0
+    while True:
+        target = path if number == 0 else path.with_stem(f"{path.stem}-{number}")
+        try:
+            os.link(temporary, target)
+            return target
+        except FileExistsError:
+            number += 1
+        except PermissionError:  # a file system without hard links
+            if not target.exists():
+                return temporary.rename(target)
+            number += 1
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What a picture says of itself: {"size": [W, H], "parameters": text or None, "sdrt": text or None}.
+
+    Raises InputError if it is no picture.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            found = {key: value for key, value in image.info.items() if isinstance(value, str)}
+            size = list(image.size)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} is not a picture that can be read: {error}") from None
+    return {"size": size, PARAMETERS: found.get(PARAMETERS), OWN: found.get(OWN)}

@@ -1,0 +1,98 @@
+"""What a PNG says of how it was made: AUTOMATIC1111's `parameters` text and sdrt's own JSON, `sdrt`."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import sdrt
+from sdrt.manifest import Manifest
+from sdrt.request import Request
+from sdrt.samplers import SAMPLERS
+
+PARAMETERS, OWN = "parameters", "sdrt"
+
+
+def texts(request: Request, manifest: Manifest, backend: str) -> dict[str, str]:
+    """The text chunks of a picture, by keyword. A NUL would end a chunk early and is written as U+FFFD."""
+    own = json.dumps(_own(request, manifest, backend), ensure_ascii=False)
+    return {PARAMETERS: _parameters(request, manifest).replace("\0", "\ufffd"), OWN: own}
+
+
+def parse_parameters(text: str) -> dict[str, str]:
+    """An AUTOMATIC1111 `parameters` text back to its fields, `Prompt` and `Negative prompt` among them."""
+    body, _, last = text.rpartition("\n")
+    pairs = dict(re.findall(r'\s*([\w ]+):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)', last))
+    if "Steps" not in pairs:
+        body, pairs = text, {}
+    prompt, _, negative = body.partition("\nNegative prompt: ")
+    fields = {key.strip(): _unquoted(value.strip()) for key, value in pairs.items()}
+    return {"Prompt": prompt, **({"Negative prompt": negative} if negative else {}), **fields}
+
+
+def _parameters(request: Request, manifest: Manifest) -> str:
+    # as modules/processing.py of AUTOMATIC1111 lays it out: prompt, negative prompt, one line of settings
+    settings = {
+        "Steps": request.steps,
+        "Sampler": SAMPLERS[request.sampler].title,
+        "Schedule type": "Karras" if request.karras else None,
+        "CFG scale": f"{request.guidance_scale:g}",
+        "Seed": request.seed,
+        "Size": f"{request.width}x{request.height}",
+        "Model hash": model_hash(manifest),
+        "Model": manifest.name,
+        "RNG": "CPU",
+        "Version": f"sdrt {sdrt.__version__}",
+    }
+    line = ", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items() if value is not None)
+    negative = f"\nNegative prompt: {request.negative_prompt}" if request.negative_prompt else ""
+    return f"{request.prompt}{negative}\n{line}"
+
+
+def _own(request: Request, manifest: Manifest, backend: str) -> dict[str, Any]:
+    return {
+        "version": sdrt.__version__,
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "width": request.width,
+        "height": request.height,
+        "steps": request.steps,
+        "guidance_scale": request.guidance_scale,
+        "sampler": request.sampler,
+        "karras": request.karras,
+        "spacing": request.spacing or manifest.schedule.timestep_spacing,
+        "seed": request.seed,
+        "model": {
+            "name": manifest.name,
+            "source": manifest.made_by.source,
+            "precision": manifest.precision,
+            "unet_sha256": _unet_sha256(manifest),
+        },
+        "backend": backend,
+    }
+
+
+def model_hash(manifest: Manifest) -> str:
+    """The first ten hex digits of the U-Net weights' SHA-256: which model this was, among bundles."""
+    return _unet_sha256(manifest)[:10]
+
+
+def _unet_sha256(manifest: Manifest) -> str:
+    path = manifest.graphs["unet"].path
+    weights = manifest.files.get(f"{path}.data", manifest.files[path])
+    return weights.sha256
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if re.search(r'[,:\n"]', text) else text
+
+
+def _unquoted(text: str) -> str:
+    if text.startswith('"') and text.endswith('"'):
+        try:
+            return str(json.loads(text))
+        except ValueError:
+            return text
+    return text

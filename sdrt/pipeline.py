@@ -1,0 +1,151 @@
+"""Request to pictures: prompts, sampler table, denoising loop, VAE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdrt.backends import Backend, Runtime, open_runtime
+from sdrt.bundle import DEMO, Bundle, Verify
+from sdrt.decode import Decoder
+from sdrt.denoise import Denoising, Sample, StepGraph, guidance_rows
+from sdrt.errors import BundleError
+from sdrt.manifest import GraphName, Manifest
+from sdrt.noise import NoiseGenerator
+from sdrt.request import Request, resolve_request
+from sdrt.text_encoder import TextEncoder
+from sdrt.tokenizer import PromptTokenizer
+from sdrt.verified import VerifiedFiles, cache_folder
+
+# pictures of one batch together have at most this many pixels: on a CPU larger batches gain nothing
+_BATCH_PIXELS = 512 * 512
+_MAX_BATCH = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a request is: picture `first` of `request.count` and its batch, after `done` of `evaluations`."""
+
+    first: int
+    batch: int
+    done: int
+    evaluations: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One result. pixels: [H, W, 3] uint8 RGB; request: the one that gives exactly this picture (count 1)."""
+
+    pixels: NDArray[np.uint8]
+    request: Request
+
+
+class Pipeline:
+    """A loaded bundle. Not safe for use from several threads at once: its graphs have one set of buffers."""
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        self.bundle = bundle
+        self.runtime = runtime
+        text = bundle.manifest.text
+        names: tuple[GraphName, ...] = ("unet", "text_encoder", "vae_decoder")
+        with ThreadPoolExecutor(len(names)) as pool:
+            loading = [pool.submit(self._load, name) for name in names]
+            tokenizer = PromptTokenizer(bundle.path / "tokenizer" / "tokenizer.json", text)
+            unet, text_encoder, vae_decoder = (graph.result() for graph in loading)
+        self._unet = unet
+        self._text_encoder = TextEncoder(runtime, tokenizer, text_encoder)
+        self._decoder = Decoder(runtime, vae_decoder, bundle.manifest.vae)
+        self._step = StepGraph(runtime, unet.inputs["sample"].dtype)
+
+    @classmethod
+    def load(
+        cls, bundle: Path | str | None = None, *, backend: str = "onnxruntime", verify: Verify = "full"
+    ) -> Pipeline:
+        """Open a bundle folder (None: the demo model of the package) and load its graphs.
+
+        verify: `full` hashes every file unless it passed before and has not changed since; `fast` looks at
+        sizes and headers only.
+        Raises BundleError, UnknownNameError, MissingExtraError or BackendUnavailableError.
+        """
+        runtime = open_runtime(backend)
+        remembered = VerifiedFiles(cache_folder() / "verified.json")
+        path = DEMO if bundle is None else Path(bundle)
+        return cls(Bundle.open(path, verify=verify, remembered=remembered), runtime)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says of itself."""
+        return self.bundle.manifest
+
+    def generate(self, prompt: str, **settings: Any) -> list[Picture]:
+        """Pictures of a prompt; `settings` are the keywords of `sdrt.request.resolve_request`.
+
+        >>> Pipeline.load().generate("a large red circle on a blue background", seed=1)[0].pixels.shape
+        (64, 64, 3)
+        """
+        return list(self.run(resolve_request(self.manifest, prompt, **settings)))
+
+    def run(self, request: Request, on_step: Callable[[Progress], None] = lambda _: None) -> Iterator[Picture]:
+        """Make the pictures of a request batch by batch, yielding each as soon as it is there.
+
+        on_step is called before the first and after every evaluation of the network; what it raises stops
+        the loop.
+        """
+        table = request.compile(self.manifest)
+        embeddings, guidance = guidance_rows(
+            request.guidance_scale,
+            self._text_encoder.encode(request.negative_prompt),
+            self._text_encoder.encode(request.prompt),
+        )
+        batch = min(max(_BATCH_PIXELS // (request.width * request.height), 1), _MAX_BATCH)
+        for first in range(0, request.count, batch):
+            requests = [
+                replace(request, seed=(request.seed + i) % 2**64, count=1)
+                for i in range(first, min(first + batch, request.count))
+            ]
+            denoising = self._denoise(
+                [
+                    Sample(table=table, embeddings=embeddings, guidance=guidance, noise=NoiseGenerator(one.seed))
+                    for one in requests
+                ],
+                width=request.width,
+                height=request.height,
+            )
+            at = Progress(first=first, batch=len(requests), done=0, evaluations=denoising.evaluations)
+            on_step(at)
+            for done in denoising:
+                on_step(replace(at, done=done))
+            for one, pixels in zip(requests, self._decoder.decode(denoising.state), strict=True):
+                yield Picture(pixels=pixels, request=one)
+
+    def _denoise(self, samples: list[Sample], *, width: int, height: int) -> Denoising:
+        vae = self.manifest.vae
+        shape = (vae.latent_channels, height // vae.scale_factor, width // vae.scale_factor)
+        return Denoising(self.runtime, self._unet, self._step, samples, shape)
+
+    def _load(self, name: GraphName) -> Backend:
+        """One of the bundle's graphs, whose inputs and outputs are what the manifest says."""
+        entry = self.manifest.graphs.get(name)
+        if entry is None:
+            raise BundleError(f"{self.bundle.path} has no {name} graph; export the bundle again")
+        graph = self.runtime.load(self.bundle.path / entry.path)
+        for kind, said, found in (
+            ("inputs", entry.inputs, graph.inputs),
+            ("outputs", entry.outputs, graph.outputs),
+        ):
+            if dict(said) != dict(found):
+                raise BundleError(
+                    f"{self.bundle.path / entry.path} does not match the manifest: its {kind} are "
+                    f"{_specs(found)}, the manifest says {_specs(said)}; export the bundle again"
+                )
+        return graph
+
+
+def _specs(specs: Any) -> str:
+    return ", ".join(f"{name} {spec}" for name, spec in specs.items())
