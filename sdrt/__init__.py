@@ -2,8 +2,7 @@
 
 >>> import sdrt
 >>> pipeline = sdrt.Pipeline.load()                      # the demo model; or a bundle folder
->>> picture = pipeline.generate("a red star", seed=1)[0]
->>> sdrt.save(picture, "star.png", pipeline)
+>>> pipeline.generate("a red star", seed=1)[0].save("star.png")
 """
 
 from __future__ import annotations

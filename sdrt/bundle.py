@@ -56,7 +56,9 @@ class Bundle:
             remembered.save()
         for graph in bundle.manifest.graphs.values():
             if graph.path not in bundle.manifest.files:
-                raise BundleError(f"{path}: graph {graph.path} is not among the manifest's files; export it again")
+                raise BundleError(
+                    f"{path}: graph {graph.path} is not among the manifest's files; export it again"
+                )
         return bundle
 
     def _check(self, name: str, entry: FileEntry, verify: Verify, remembered: VerifiedFiles | None) -> None:
@@ -68,7 +70,9 @@ class Bundle:
             self._check_graph(name, file)
         if verify == "full":
             if sha256(file) != entry.sha256:
-                raise BundleError(f"{file} is damaged: its SHA-256 is not the manifest's; export the bundle again")
+                raise BundleError(
+                    f"{file} is damaged: its SHA-256 is not the manifest's; export the bundle again"
+                )
             if remembered is not None:
                 remembered.add(file, entry.sha256)
 
@@ -85,12 +89,16 @@ class Bundle:
             except OSError:
                 raise BundleError(f"{file} is missing; export the bundle again") from None
             if stat.S_ISLNK(mode.st_mode):
-                raise BundleError(f"{file} is a symbolic link; a bundle holds real files: copy them with cp -rL")
+                raise BundleError(
+                    f"{file} is a symbolic link; a bundle holds real files: copy them with cp -rL"
+                )
         if not stat.S_ISREG(mode.st_mode):
             raise BundleError(f"{file} is not a plain file; export the bundle again")
         # installers may link what they unpack, so the bundle inside the package is exempt
         if mode.st_nlink > 1 and self.path != DEMO:
-            raise BundleError(f"{file} is a hard link; another file could change it: copy the bundle with cp -r")
+            raise BundleError(
+                f"{file} is a hard link; another file could change it: copy the bundle with cp -r"
+            )
         return file
 
     def _check_graph(self, name: str, file: Path) -> None:
@@ -102,7 +110,9 @@ class Bundle:
             if PurePosixPath(location).is_absolute() or ".." in PurePosixPath(location).parts:
                 raise BundleError(f"{file} reads its weights from {location!r}, outside the bundle; refused")
             if data not in self.manifest.files:
-                raise BundleError(f"{file} reads its weights from {location!r}, which the manifest does not name")
+                raise BundleError(
+                    f"{file} reads its weights from {location!r}, which the manifest does not name"
+                )
 
 
 def _check_size(file: Path, expected: int) -> None:
@@ -111,7 +121,9 @@ def _check_size(file: Path, expected: int) -> None:
         return
     with file.open("rb") as stream:
         if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
-            raise BundleError(f"{file} is a git-lfs pointer, not the file itself; fetch it with: git lfs pull")
+            raise BundleError(
+                f"{file} is a git-lfs pointer, not the file itself; fetch it with: git lfs pull"
+            )
     kind = "empty" if size == 0 else "truncated" if size < expected else "too long"
     raise BundleError(f"{file} is {kind}: {size} of {expected} bytes; copy or export the bundle again")
 

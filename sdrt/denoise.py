@@ -163,7 +163,9 @@ class _Plan:
         first_rows = np.cumsum([0, *counts[:-1]])
         batch, most = len(samples), max(counts)
         self.owners: NDArray[np.int64] = np.repeat(np.arange(batch), counts)  # [R]
-        self.rows = np.repeat(first_rows[:, None], most, axis=1)  # [B, G]; unused ones weigh a row of their own
+        self.rows = np.repeat(
+            first_rows[:, None], most, axis=1
+        )  # [B, G]; unused ones weigh a row of their own
         self.guidance = np.zeros((batch, most), np.float32)  # [B, G]
         self.matrices = np.tile(_IDENTITY, (evaluations, batch, 1, 1))  # [E, B, SLOTS, COLUMNS]
         self.timesteps = np.zeros((evaluations, len(self.owners)), np.float32)  # [E, R]

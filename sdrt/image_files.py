@@ -41,7 +41,9 @@ def check_output(path: Path) -> None:
     except FileNotFoundError:
         raise InputError(f"there is no folder {path.parent}; make it with: mkdir -p {path.parent}") from None
     except OSError as error:
-        raise InputError(f"cannot write to {path.parent}: {error.strerror}; give another folder with -o") from None
+        raise InputError(
+            f"cannot write to {path.parent}: {error.strerror}; give another folder with -o"
+        ) from None
 
 
 def save_png(pixels: NDArray[np.uint8], path: Path, texts: Mapping[str, str]) -> Path:

@@ -35,7 +35,9 @@ def external_files(graph: Path) -> set[str]:
     try:
         return set(_locations(memoryview(graph.read_bytes()), "model", 0))
     except (IndexError, ValueError, UnicodeDecodeError):
-        raise BundleError(f"{graph} is not an ONNX graph, or a damaged one; export the bundle again") from None
+        raise BundleError(
+            f"{graph} is not an ONNX graph, or a damaged one; export the bundle again"
+        ) from None
 
 
 def _locations(message: memoryview, kind: str, depth: int) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdrt import metadata
 from sdrt.backends import Backend, Runtime, open_runtime
 from sdrt.bundle import DEMO, Bundle, Verify
 from sdrt.decode import Decoder
 from sdrt.denoise import Denoising, Sample, StepGraph, guidance_rows
 from sdrt.errors import BundleError
+from sdrt.image_files import check_output, save_png
 from sdrt.manifest import GraphName, Manifest
 from sdrt.noise import NoiseGenerator
 from sdrt.request import Request, resolve_request
@@ -40,10 +42,23 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One result. pixels: [H, W, 3] uint8 RGB; request: the one that gives exactly this picture (count 1)."""
+    """One result.
+
+    pixels: [H, W, 3] uint8 RGB; request: the one that gives exactly this picture, with a count of 1;
+    texts: what a PNG says of how it was made, by keyword.
+    """
 
     pixels: NDArray[np.uint8]
     request: Request
+    texts: Mapping[str, str]
+
+    def save(self, path: Path | str) -> Path:
+        """Write a PNG with metadata; returns where, which is another name if `path` exists.
+
+        Raises InputError if `path` cannot be a PNG, SdrtError if the disk refuses.
+        """
+        check_output(Path(path))
+        return save_png(self.pixels, Path(path), self.texts)
 
 
 class Pipeline:
@@ -91,7 +106,9 @@ class Pipeline:
         """
         return list(self.run(resolve_request(self.manifest, prompt, **settings)))
 
-    def run(self, request: Request, on_step: Callable[[Progress], None] = lambda _: None) -> Iterator[Picture]:
+    def run(
+        self, request: Request, on_step: Callable[[Progress], None] = lambda _: None
+    ) -> Iterator[Picture]:
         """Make the pictures of a request batch by batch, yielding each as soon as it is there.
 
         on_step is called before the first and after every evaluation of the network; what it raises stops
@@ -111,7 +128,9 @@ class Pipeline:
             ]
             denoising = self._denoise(
                 [
-                    Sample(table=table, embeddings=embeddings, guidance=guidance, noise=NoiseGenerator(one.seed))
+                    Sample(
+                        table=table, embeddings=embeddings, guidance=guidance, noise=NoiseGenerator(one.seed)
+                    )
                     for one in requests
                 ],
                 width=request.width,
@@ -122,7 +141,9 @@ class Pipeline:
             for done in denoising:
                 on_step(replace(at, done=done))
             for one, pixels in zip(requests, self._decoder.decode(denoising.state), strict=True):
-                yield Picture(pixels=pixels, request=one)
+                yield Picture(
+                    pixels=pixels, request=one, texts=metadata.texts(one, self.manifest, self.runtime.name)
+                )
 
     def _denoise(self, samples: list[Sample], *, width: int, height: int) -> Denoising:
         vae = self.manifest.vae

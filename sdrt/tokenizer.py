@@ -36,7 +36,7 @@ class PromptTokenizer:
             prompt.encode()
         except UnicodeEncodeError as error:
             raise InputError(
-                f"the prompt is not valid Unicode: a lone surrogate stands at position {error.start}; remove it"
+                f"the prompt is not valid Unicode: remove the lone surrogate at position {error.start}"
             ) from None
         encoding = self._tokenizer.encode(prompt, add_special_tokens=False)
         settings = self._settings

@@ -40,7 +40,9 @@ class Runtime:
         except ImportError:
             raise MissingExtraError("onnxruntime", "cpu") from None
         if _PROVIDER not in onnxruntime.get_available_providers():
-            raise BackendUnavailableError(f"this build of onnxruntime has no {_PROVIDER}; reinstall onnxruntime")
+            raise BackendUnavailableError(
+                f"this build of onnxruntime has no {_PROVIDER}; reinstall onnxruntime"
+            )
         self.device = HostDevice()
 
     def load(self, graph: Path, *, small: bool = False) -> OnnxRuntimeGraph:
@@ -59,11 +61,15 @@ class Runtime:
         try:
             session = onnxruntime.InferenceSession(str(graph), options, providers=[_PROVIDER])
         except MemoryError:
-            raise ComputeError(f"out of memory while loading {graph}; close other programs or take fp16") from None
+            raise ComputeError(
+                f"out of memory while loading {graph}; close other programs or take fp16"
+            ) from None
         except Exception as error:  # onnxruntime raises its own classes, which share no other base
             raise BundleError(f"onnxruntime cannot load {graph}: {_one_line(error)}") from None
         if session.get_providers() != [_PROVIDER]:
-            raise BackendUnavailableError(f"asked for {_PROVIDER}, onnxruntime took {session.get_providers()}")
+            raise BackendUnavailableError(
+                f"asked for {_PROVIDER}, onnxruntime took {session.get_providers()}"
+            )
         return OnnxRuntimeGraph(session, graph, self.device)
 
 
@@ -122,5 +128,3 @@ def version() -> str:
     import onnxruntime
 
     return str(onnxruntime.__version__)
-
-

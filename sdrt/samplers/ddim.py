@@ -24,7 +24,7 @@ def compile_ddim(schedule: NoiseSchedule, count: int) -> SamplerTable:
     is what diffusers' DDIMScheduler does, and a seed is to give its picture.
     """
     alphas_cumprod = schedule.alphas_cumprod()
-    # numpy.linspace(0, 999, 31)[15] is 499.4999..., and the network was trained on integers: hence the rounding
+    # numpy.linspace(0, 999, 31)[15] is 499.4999..., the network was trained on integers: hence the rounding
     starts = [int(t) for t in np.round(spacing.timesteps(schedule, count))]
     stride = schedule.num_train_timesteps // count
 

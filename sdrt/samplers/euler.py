@@ -18,7 +18,7 @@ def euler(step: Step, x: Vector, m: Vector, z: Vector, memory: tuple[Vector, ...
 
 
 def compile_euler(schedule: NoiseSchedule, count: int, *, karras: bool) -> SamplerTable:
-    """Noise levels at the (fractional) timesteps of the spacing, or Karras's between their ends; then zero."""
+    """Noise levels at the (fractional) timesteps of the spacing, or Karras's between the same ends."""
     training = schedule.sigmas()
     times = spacing.single(spacing.timesteps(schedule, count))
     sigmas = np.interp(times, np.arange(len(training)), training)

@@ -42,7 +42,7 @@ class NoiseSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return products.astype(np.float32).astype(np.float64)
 
     def sigmas(self) -> NDArray[np.float64]:
-        """Noise-to-signal ratio sqrt((1 - a) / a) of each training timestep: [num_train_timesteps] float64."""
+        """Noise to signal, sqrt((1 - a) / a), of each training timestep: [num_train_timesteps] float64."""
         alphas_cumprod = self.alphas_cumprod()
         return np.sqrt((1.0 - alphas_cumprod) / alphas_cumprod)
 

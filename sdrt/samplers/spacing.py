@@ -27,7 +27,7 @@ def timesteps(schedule: NoiseSchedule, count: int) -> Array:
 
 
 def single(values: Array) -> Array:
-    """Rounded to float32, as diffusers keeps timesteps and noise levels; later nearly equal ones are subtracted."""
+    """Rounded to float32, as diffusers keeps timesteps and noise levels; nearly equal ones get subtracted."""
     return values.astype(np.float32).astype(np.float64)
 
 

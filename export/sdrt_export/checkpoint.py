@@ -1,0 +1,29 @@
+"""A checkpoint to export: its settings at hand, its components loaded one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import CLIPTokenizer
+
+from .configs import Configs
+from .specs import Component
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What `sdrt export` reads, wherever it comes from.
+
+    source: as the user gave it. fingerprint: changes when any file or setting behind it does.
+    parameters: how many numbers each component has. load: a component in float32, for inference.
+    """
+
+    name: str
+    source: str
+    fingerprint: str
+    configs: Configs
+    tokenizer: CLIPTokenizer
+    parameters: Mapping[Component, int]
+    load: Callable[[Component], nn.Module]

@@ -1,0 +1,87 @@
+"""`sdrt export`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from sdrt.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from sdrt.manifest import Precision
+
+PACKAGES = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime", "safetensors")
+
+
+@click.command()
+@click.argument("source")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the bundle goes.  [default: engines/<name>]",
+)
+@click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True)
+@click.option("--opset", type=int, default=23, show_default=True, metavar="N", help="ONNX operator set.")
+@click.option("--half-weights", is_flag=True, help="Compute in FP32, store the weights of an FP16 checkpoint in FP16.")
+@click.option("--force", is_flag=True, help="Replace the bundle that is there.")
+@click.option("--no-verify", is_flag=True, help="Do not compare the graphs with PyTorch.")
+def export(
+    source: str,
+    output: Path | None,
+    precision: str,
+    opset: int,
+    half_weights: bool,
+    force: bool,
+    no_verify: bool,
+) -> None:
+    """Turn a checkpoint into a bundle that `sdrt generate` runs.
+
+    SOURCE is `demo`, `random:sd15`, or a Stable Diffusion 1.x folder in diffusers layout.
+    """
+    for package in PACKAGES:
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "export")
+    with _progress() as progress:
+        from .exporter import export as run
+
+        target = run(
+            source,
+            output,
+            precision=cast("Precision", precision),
+            opset=opset,
+            half_weights=half_weights,
+            force=force,
+            verify=not no_verify,
+            progress=progress,
+        )
+    click.echo(target)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Show stages on stderr: a moving line on a terminal, else one plain line each."""
+    if not sys.stderr.isatty():
+        yield lambda stage: click.echo(stage, err=True)
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("loading PyTorch") as status:
+
+        def show(stage: str) -> None:
+            console.log(stage, highlight=False, markup=False)
+            status.update(stage)
+
+        yield show
+
+
+if __name__ == "__main__":
+    export()

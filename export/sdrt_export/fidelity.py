@@ -1,0 +1,105 @@
+"""An exported graph against the PyTorch module it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sdrt.errors import ExportError
+from sdrt.manifest import Fidelity, Precision
+
+from .graphs import to_precision
+from .specs import GraphSpec
+
+# Relative L2. Summation order alone makes about 1e-6 in FP32; rounding weights to FP16 about 5e-4 per layer.
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-5, "fp16": 5e-3}
+# Latent sizes: one that divides evenly through the U-Net, and one that does on no level.
+TRIALS = ({"batch": 2, "height": 16, "width": 8}, {"batch": 1, "height": 9, "width": 13})
+
+_Run = Callable[[list[str], dict[str, Any]], list[Any]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Inputs by name, and what the FP32 module made of them."""
+
+    inputs: dict[str, Tensor]
+    expected: dict[str, Tensor]
+
+
+def run_references(spec: GraphSpec, model: nn.Module) -> tuple[Trial, ...]:
+    """Run the FP32 module on seeded random inputs of both sizes.
+
+    Raises ExportError if it gives NaN or infinity: then the checkpoint is at fault.
+    """
+    trials = []
+    for seed, sizes in enumerate(TRIALS):
+        inputs = spec.random_inputs(**sizes, seed=seed)
+        expected = spec.reference(model, inputs)
+        for name, value in expected.items():
+            if not value.isfinite().all():
+                raise ExportError(
+                    f"the checkpoint's {spec.component} itself gives NaN or infinity as {name}; its weights are damaged"
+                )
+        trials.append(Trial(inputs, expected))
+    return tuple(trials)
+
+
+def measure(spec: GraphSpec, path: Path, trials: tuple[Trial, ...], precision: Precision) -> tuple[Fidelity, ...]:
+    """Run the graph at `path` on each trial.
+
+    Raises ExportError, naming graph and figures, if an output is not finite or farther away than TOLERANCE.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    dtype = torch.float16 if precision == "fp16" else torch.float32
+    return tuple(_compare(spec, session.run, trial, precision, dtype) for trial in trials)
+
+
+def _compare(
+    spec: GraphSpec, run: _Run, trial: Trial, precision: Precision, dtype: torch.dtype
+) -> Fidelity:
+    feeds = {name: value.numpy() for name, value in to_precision(trial.inputs, dtype).items()}
+    outputs = run(list(spec.outputs), feeds)
+    shapes = {name: value.shape for name, value in feeds.items()}
+    figures = []
+    for (name, expected), output in zip(trial.expected.items(), outputs, strict=True):
+        if not np.isfinite(output).all():
+            raise ExportError(f"{spec.name} gives NaN or infinity as {name} for inputs {_named(shapes)} in {precision}")
+        fidelity = _figures(output.astype(np.float64), expected.numpy().astype(np.float64), shapes)
+        if not fidelity.relative_l2 <= TOLERANCE[precision]:
+            raise ExportError(
+                f"{spec.name} does not match PyTorch: relative L2 of {name} is {fidelity.relative_l2:.2e} "
+                f"(at most {TOLERANCE[precision]:.0e}), largest difference {fidelity.max_abs:.2e}, for inputs "
+                f"{_named(shapes)} in {precision}; --no-verify would keep the graph all the same"
+            )
+        figures.append(fidelity)
+    return figures[0]
+
+
+def _figures(
+    output: NDArray[np.float64], expected: NDArray[np.float64], shapes: dict[str, tuple[int, ...]]
+) -> Fidelity:
+    difference = output - expected
+    norm, expected_norm = float(np.linalg.norm(output)), float(np.linalg.norm(expected))
+    return Fidelity(
+        inputs=shapes,
+        relative_l2=float(np.linalg.norm(difference)) / expected_norm,
+        max_abs=float(np.abs(difference).max()),
+        cosine=float(np.vdot(output, expected)) / (norm * expected_norm),
+    )
+
+
+def _named(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())

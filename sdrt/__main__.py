@@ -1,0 +1,5 @@
+"""`python -m sdrt` is `sdrt`."""
+
+from sdrt.cli import main
+
+main()

@@ -1,0 +1,111 @@
+"""The command line. Commands are loaded when they are run, so that `sdrt --help` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+import warnings
+from typing import NoReturn
+
+import click
+
+import sdrt
+from sdrt.errors import SdrtError
+
+# name -> where the command is, what it does in a line
+COMMANDS = {
+    "export": ("sdrt_export.cli:export", "Turn a checkpoint into a bundle of graphs."),
+    "generate": ("sdrt.cli.generate:generate", "Make pictures from a prompt."),
+    "info": ("sdrt.cli.info:info", "Show what a bundle holds, or how a picture was made."),
+    "verify": ("sdrt.cli.verify:verify", "Check every file of a bundle."),
+    "samplers": ("sdrt.cli.samplers:samplers", "List the samplers, or show one in numbers."),
+    "doctor": ("sdrt.cli.doctor:doctor", "Show what is installed, what is missing and how to get it."),
+}
+INTERRUPTED = 130  # as a shell reports a process ended by SIGINT
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        if not any(parameter.name == "debug" for parameter in command.params):
+            command.params.append(_debug_option())
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _debug_option() -> click.Option:
+    return click.Option(["--debug"], is_flag=True, expose_value=False, help="Show where an error comes from.")
+
+
+@click.group(
+    cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, params=[_debug_option()]
+)
+@click.version_option(sdrt.__version__, prog_name="sdrt")
+def cli() -> None:
+    """Stable Diffusion from exported graphs, without torch.
+
+    \b
+    sdrt generate "a large red circle on a blue background"
+    sdrt export ./my-checkpoint -o engines/mine
+    sdrt generate "a cat" -m mine --steps 20 --seed 1
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    arguments = sys.argv[1:]
+    before_prompt = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    debug = "--debug" in before_prompt
+    warnings.showwarning = _show_warning
+    try:
+        code = cli.main(arguments, prog_name="sdrt", standalone_mode=False)
+    except click.exceptions.Abort:
+        code = INTERRUPTED
+    except (SdrtError, click.ClickException, MemoryError) as error:
+        if debug:
+            traceback.print_exc()
+        code = _report(error)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        text = " ".join(str(error).split())
+        click.echo(f"Error: {type(error).__name__}: {text}; this is a bug, --debug shows where", err=True)
+        code = 1
+    _exit(code if isinstance(code, int) else 0)
+
+
+def _report(error: SdrtError | click.ClickException | MemoryError) -> int:
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, MemoryError):
+        click.echo("Error: out of memory; lower the width and height or the count", err=True)
+        return 1
+    click.echo(f"Error: {error}", err=True)
+    return error.exit_code
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    # only sdrt's own warnings are for the user; those of libraries are for their developers
+    if category is UserWarning:
+        click.echo(f"Warning: {message}", err=True)
+
+
+def _exit(code: int) -> NoReturn:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # whoever read our output has gone; the interpreter would complain when it flushes again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)

@@ -1,0 +1,139 @@
+"""`sdrt doctor`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+
+import sdrt
+
+_EXTRAS = {
+    "cpu": ("onnxruntime",),
+    "cuda": ("onnxruntime-gpu", "cuda-python"),
+    "tensorrt": ("tensorrt",),
+    "openvino": ("openvino",),
+    "export": ("torch", "diffusers", "transformers", "safetensors", "onnx", "onnxscript"),
+}
+_BASE = ("numpy", "tokenizers", "pillow", "click", "rich", "msgspec")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def doctor(as_json: bool) -> None:
+    """Show what is installed, what is missing and the command that installs it.
+
+    Exits 1 if nothing that could run a graph is installed.
+    """
+    report = examine()
+    click.echo(json.dumps(report, indent=2) if as_json else "\n".join(_lines(report)))
+    if not report["can_generate"]:
+        click.get_current_context().exit(1)
+
+
+def examine() -> dict[str, Any]:
+    """What this machine has, as `sdrt doctor --json` prints it."""
+    from sdrt.models import ENGINES, exported_bundles
+    from sdrt.verified import cache_folder
+
+    packages = {name: _version(name) for names in (_BASE, *_EXTRAS.values()) for name in names}
+    providers = _providers()
+    return {
+        "sdrt": sdrt.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "memory_gb": _memory_gb(),
+        "gpus": _gpus(),
+        "packages": packages,
+        "execution_providers": providers,
+        "can_generate": "CPUExecutionProvider" in providers,
+        "can_export": all(packages[name] for name in _EXTRAS["export"]),
+        "models": exported_bundles(),
+        "disk_free_gb": {
+            str(folder): round(shutil.disk_usage(_existing(folder)).free / 1e9, 1)
+            for folder in (ENGINES.absolute(), cache_folder())
+        },
+        "mend": list(_mend(packages)),
+    }
+
+
+def _mend(packages: dict[str, str | None]) -> Iterator[str]:
+    if packages["onnxruntime"] and packages["onnxruntime-gpu"]:
+        yield (
+            "onnxruntime and onnxruntime-gpu overwrite each other: "
+            "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'sdrt[cuda]'"
+        )
+    if not packages["onnxruntime"] and not packages["onnxruntime-gpu"]:
+        yield "to generate pictures: pip install 'sdrt[cpu]'"
+    missing = [name for name in _EXTRAS["export"] if not packages[name]]
+    if missing:
+        yield f"to export checkpoints ({', '.join(missing)} missing): pip install 'sdrt[export]'"
+
+
+def _lines(report: dict[str, Any]) -> Iterator[str]:
+    memory = f", {report['memory_gb']} GB memory" if report["memory_gb"] else ""
+    yield f"sdrt {report['sdrt']}, Python {report['python']}, {report['system']}"
+    yield f"{report['cores']} cores{memory}"
+    for gpu in report["gpus"]:
+        yield f"GPU: {gpu}"
+    if not report["gpus"]:
+        yield "GPU: none found (nvidia-smi)"
+    for name, version in report["packages"].items():
+        yield f"  {name:18} {version or 'not installed'}"
+    yield f"execution providers: {', '.join(report['execution_providers']) or 'none'}"
+    yield f"models: {', '.join(report['models'])}"
+    for folder, free in report["disk_free_gb"].items():
+        yield f"{free} GB free for {folder}"
+    for task in ("generate", "export"):
+        yield f"can {task}: {'yes' if report[f'can_{task}'] else 'no'}"
+    yield from report["mend"]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _providers() -> list[str]:
+    try:
+        import onnxruntime
+    except ImportError:
+        return []
+    return list(onnxruntime.get_available_providers())
+
+
+def _gpus() -> list[str]:
+    query = [
+        "nvidia-smi",
+        "--query-gpu=name,memory.total,driver_version,compute_cap",
+        "--format=csv,noheader",
+    ]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return answer.stdout.strip().splitlines()
+
+
+def _memory_gb() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return None
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder

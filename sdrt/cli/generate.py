@@ -1,0 +1,159 @@
+"""`sdrt generate`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from sdrt.image_files import check_output, default_name
+
+if TYPE_CHECKING:
+    from sdrt.pipeline import Progress
+    from sdrt.request import Request
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("prompt")
+@click.option(
+    "-m", "--model", metavar="BUNDLE", help="Bundle folder or its name under engines/.  [default: demo]"
+)
+@click.option("-N", "--negative", metavar="TEXT", default="", help="What the picture should not show.")
+@click.option("--steps", type=int, help="Sampler steps.  [default: the model's]")
+@click.option("-g", "--guidance", type=float, help="Guidance scale; 1 is none.  [default: the model's]")
+@click.option("--sampler", metavar="NAME", help="As `sdrt samplers` lists them.  [default: the model's]")
+@click.option("--karras", is_flag=True, help="Use Karras's noise levels.")
+@click.option(
+    "--spacing",
+    type=click.Choice(["leading", "trailing", "linspace"]),
+    help="Where timesteps lie.  [default: the model's]",
+)
+@click.option("--seed", type=int, default=-1, help="Picture i uses seed + i; -1 is a random seed.")
+@click.option("-n", "--count", type=int, default=1, help="How many pictures.")
+@click.option("-W", "--width", type=int, help="Pixels.  [default: the model's]")
+@click.option("-H", "--height", type=int, help="Pixels.  [default: the model's]")
+@click.option("--backend", default="onnxruntime", help="What runs the graphs.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="PNG to write; a name that exists gets a number.  [default: from the prompt]",
+)
+@click.option(
+    "--verify",
+    type=click.Choice(["full", "fast"]),
+    default="full",
+    help="full: SHA-256 of files that changed since the last time; fast: sizes and headers.",
+)
+@click.option("--no-limits", is_flag=True, help="Allow more than 4 Mpixel, 200 steps or 100 pictures.")
+@click.option("--json", "as_json", is_flag=True, help="Print paths, settings and times as JSON.")
+def generate(
+    prompt: str,
+    model: str | None,
+    negative: str,
+    guidance: float | None,
+    backend: str,
+    output: Path | None,
+    verify: Literal["full", "fast"],
+    no_limits: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Make pictures from PROMPT and print where they are.
+
+    Without -m this runs the demo model that comes with the package.
+    """
+    from sdrt import manifest as manifests
+    from sdrt.models import find_bundle
+    from sdrt.pipeline import Pipeline
+    from sdrt.request import resolve_request
+
+    started = time.perf_counter()
+    output = output or Path(default_name(prompt))
+    check_output(output)
+    bundle = find_bundle(model)
+    # the manifest alone tells whether the request is sound; the graphs are loaded after that
+    request = resolve_request(
+        manifests.read(bundle / manifests.FILE_NAME),
+        prompt,
+        negative_prompt=negative,
+        guidance_scale=guidance,
+        limits=not no_limits,
+        **settings,
+    )
+    pipeline = Pipeline.load(bundle, backend=backend, verify=verify)
+    loaded = time.perf_counter()
+    paths = []
+    with _progress_bar(request) as on_step:
+        for picture in pipeline.run(request, on_step):
+            paths.append(picture.save(output))
+            if not as_json:
+                click.echo(paths[-1])
+    finished = time.perf_counter()
+    if as_json:
+        click.echo(_json(request, paths, load=loaded - started, generate=finished - loaded))
+    elif sys.stderr.isatty():
+        click.echo(f"{_summary(request)}, {finished - loaded:.2f} s", err=True)
+
+
+@contextmanager
+def _progress_bar(request: Request) -> Iterator[Callable[[Progress], None]]:
+    """What to call after each evaluation: a bar with it/s if anybody watches."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("", rate="")
+        started = 0.0
+
+        def show(at: Progress) -> None:
+            nonlocal started
+            if at.done == 0:
+                started = time.perf_counter()
+            rate = at.done / (time.perf_counter() - started) if at.done else 0.0
+            last = at.first + at.batch
+            name = f"picture {last}" if at.batch == 1 else f"pictures {at.first + 1}-{last}"
+            bars.update(
+                task,
+                description=f"{name} of {request.count}",
+                completed=at.done,
+                total=at.evaluations,
+                rate=f"{rate:.2f} it/s" if at.done else "",
+            )
+
+        yield show
+
+
+def _summary(request: Request) -> str:
+    from sdrt.samplers import SAMPLERS
+
+    karras = " Karras" if request.karras else ""
+    sampler = SAMPLERS[request.sampler].title + karras
+    return (
+        f"{request.width}x{request.height}, {request.steps} steps of {sampler}, "
+        f"guidance {request.guidance_scale:g}, seed {request.seed}"
+    )
+
+
+def _json(request: Request, paths: list[Path], **seconds: float) -> str:
+    pictures = [{"path": str(path), "seed": request.seed + i} for i, path in enumerate(paths)]
+    settings = {name: getattr(request, name) for name in request.__dataclass_fields__}
+    rounded = {name: round(value, 4) for name, value in seconds.items()}
+    return json.dumps({"pictures": pictures, "request": settings, "seconds": rounded}, indent=2)

@@ -1,0 +1,89 @@
+"""`sdrt info`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sdrt.errors import InputError
+
+
+@click.command()
+@click.argument("target", metavar="BUNDLE|IMAGE")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def info(target: str, as_json: bool) -> None:
+    """Show what a bundle holds, or how a picture was made."""
+    path = Path(target)
+    if path.is_file():
+        _image(path, as_json)
+    else:
+        _bundle(target, as_json)
+
+
+def _bundle(name: str, as_json: bool) -> None:
+    import msgspec
+
+    from sdrt import manifest as manifests
+    from sdrt.models import find_bundle
+
+    path = find_bundle(name)
+    manifest = manifests.read(path / manifests.FILE_NAME)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(manifest), indent=2))
+        return
+    made, schedule, defaults = manifest.made_by, manifest.schedule, manifest.defaults
+    size = sum(entry.size for entry in manifest.files.values())
+    click.echo(f"{manifest.name}: {manifest.family}, {manifest.precision}, {size / 1e6:.1f} MB in {path}")
+    source = made.source if made.revision is None else f"{made.source} at {made.revision}"
+    tools = ", ".join(f"{tool} {version}" for tool, version in made.tools.items())
+    click.echo(f"made from {source}, opset {made.opset}, with {tools}")
+    click.echo(
+        f"defaults: {defaults.width}x{defaults.height}, {defaults.steps} steps of {defaults.sampler}, "
+        f"guidance {defaults.guidance_scale:g}"
+    )
+    click.echo(
+        f"schedule: {schedule.beta_schedule} {schedule.beta_start}..{schedule.beta_end}, "
+        f"{schedule.prediction_type}, {schedule.timestep_spacing} spacing"
+    )
+    for graph, entry in manifest.graphs.items():
+        click.echo(f"\n{graph}  {entry.path}")
+        for kind, specs in (("in ", entry.inputs), ("out", entry.outputs)):
+            for key, spec in specs.items():
+                click.echo(f"  {kind} {key:24} {spec}")
+        if not entry.fidelity:
+            click.echo("  not compared with PyTorch (exported with --no-verify)")
+        for measured in entry.fidelity:
+            shapes = ", ".join("x".join(map(str, shape)) for shape in measured.inputs.values())
+            click.echo(
+                f"  against PyTorch at {shapes}: relative L2 {measured.relative_l2:.1e}, "
+                f"largest difference {measured.max_abs:.1e}"
+            )
+
+
+def _image(path: Path, as_json: bool) -> None:
+    from sdrt.image_files import read_metadata
+    from sdrt.metadata import OWN, PARAMETERS, parse_parameters
+
+    found = read_metadata(path)
+    own: dict[str, Any] | None = None
+    if found[OWN]:
+        try:
+            own = json.loads(found[OWN])
+        except ValueError:
+            raise InputError(
+                f"{path} has an `{OWN}` text that is not JSON; another program changed it"
+            ) from None
+    parameters = parse_parameters(found[PARAMETERS]) if found[PARAMETERS] else None
+    if as_json:
+        click.echo(json.dumps({"size": found["size"], "sdrt": own, "parameters": parameters}, indent=2))
+        return
+    width, height = found["size"]
+    click.echo(f"{path}: {width}x{height}")
+    if own is None and parameters is None:
+        click.echo("it does not say how it was made")
+    for key, value in (own or parameters or {}).items():
+        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        click.echo(f"  {key}: {text}")
