@@ -1,7 +1,7 @@
 """sdrt_export: Stable Diffusion checkpoints to graphs and engines, in bundles that sdrt runs.
 
-    from sdrt_export import export
-    export("demo", Path("engines/demo"))
+from sdrt_export import export
+export("demo", Path("engines/demo"))
 """
 
 from __future__ import annotations

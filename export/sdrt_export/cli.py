@@ -30,7 +30,9 @@ PACKAGES = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxrun
 )
 @click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True)
 @click.option("--opset", type=int, default=23, show_default=True, metavar="N", help="ONNX operator set.")
-@click.option("--half-weights", is_flag=True, help="Compute in FP32, store the weights of an FP16 checkpoint in FP16.")
+@click.option(
+    "--half-weights", is_flag=True, help="Compute in FP32, store the weights of an FP16 checkpoint in FP16."
+)
 @click.option("--force", is_flag=True, help="Replace the bundle that is there.")
 @click.option("--no-verify", is_flag=True, help="Do not compare the graphs with PyTorch.")
 def export(

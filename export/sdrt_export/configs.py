@@ -70,9 +70,13 @@ def check_family(unet: Config, vae: Config, text_encoder: Config, scheduler: Con
     """Raise ExportError unless these are the configs of a Stable Diffusion 1 text-to-image model."""
     width = unet["cross_attention_dim"]
     if unet["addition_embed_type"] == "text_time":
-        raise ExportError("this is a Stable Diffusion XL checkpoint; sdrt exports Stable Diffusion 1.x so far")
+        raise ExportError(
+            "this is a Stable Diffusion XL checkpoint; sdrt exports Stable Diffusion 1.x so far"
+        )
     if unet["use_linear_projection"] or width == 1024:
-        raise ExportError("this is a Stable Diffusion 2.x checkpoint; sdrt exports Stable Diffusion 1.x so far")
+        raise ExportError(
+            "this is a Stable Diffusion 2.x checkpoint; sdrt exports Stable Diffusion 1.x so far"
+        )
     if unet["in_channels"] != vae["latent_channels"]:
         raise ExportError(
             f"the U-Net takes {unet['in_channels']} channels and the VAE gives {vae['latent_channels']}: "
@@ -122,7 +126,9 @@ def _check_scheduler(scheduler: Config) -> None:
     used = _scheduler_defaults(name).keys()
     odd = [option for option in ABSENT_FROM_SCHEDULE if option in used and known.get(option)]
     if odd:
-        raise ExportError(f"{' and '.join(odd)} in scheduler_config.json is not supported; set it to false or null")
+        raise ExportError(
+            f"{' and '.join(odd)} in scheduler_config.json is not supported; set it to false or null"
+        )
 
 
 def _scheduler_defaults(class_name: str) -> dict[str, Any]:

@@ -131,13 +131,17 @@ def _make_graph(
     )
     del model  # onnxruntime is about to need as much memory again
     gc.collect()
-    progress(f"{spec.name}: comparing with PyTorch" if settings.verify else f"{spec.name}: written, not compared")
+    progress(
+        f"{spec.name}: comparing with PyTorch" if settings.verify else f"{spec.name}: written, not compared"
+    )
     entry = GraphEntry(
         path=f"{spec.name}/{graphs.FILE_NAME}",
         inputs=inputs,
         outputs=outputs,
         tolerance=TOLERANCE[settings.precision] if settings.verify else None,
-        fidelity=measure(spec, folder / graphs.FILE_NAME, trials, settings.precision) if settings.verify else (),
+        fidelity=measure(spec, folder / graphs.FILE_NAME, trials, settings.precision)
+        if settings.verify
+        else (),
     )
     paths = [folder / graphs.FILE_NAME, folder / graphs.DATA_NAME]
     for path in paths:
@@ -154,8 +158,8 @@ def _check_space(place: Staging, checkpoint: Checkpoint, settings: Settings) -> 
     free = filesystem.free_bytes(place.root)
     if free < needed:
         raise ExportError(
-            f"{place.target.parent} has {free / 1e9:.1f} GB free and the bundle needs about {needed / 1e9:.1f} GB; "
-            "make room, or give another place with -o"
+            f"{place.target.parent} has {free / 1e9:.1f} GB free, "
+            f"the bundle needs about {needed / 1e9:.1f} GB; make room, or give another place with -o"
         )
 
 

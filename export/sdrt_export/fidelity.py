@@ -46,13 +46,16 @@ def run_references(spec: GraphSpec, model: nn.Module) -> tuple[Trial, ...]:
         for name, value in expected.items():
             if not value.isfinite().all():
                 raise ExportError(
-                    f"the checkpoint's {spec.component} itself gives NaN or infinity as {name}; its weights are damaged"
+                    f"the checkpoint's {spec.component} itself gives NaN or infinity as {name}; "
+                    "its weights are damaged"
                 )
         trials.append(Trial(inputs, expected))
     return tuple(trials)
 
 
-def measure(spec: GraphSpec, path: Path, trials: tuple[Trial, ...], precision: Precision) -> tuple[Fidelity, ...]:
+def measure(
+    spec: GraphSpec, path: Path, trials: tuple[Trial, ...], precision: Precision
+) -> tuple[Fidelity, ...]:
     """Run the graph at `path` on each trial.
 
     Raises ExportError, naming graph and figures, if an output is not finite or farther away than TOLERANCE.
@@ -67,22 +70,22 @@ def measure(spec: GraphSpec, path: Path, trials: tuple[Trial, ...], precision: P
     return tuple(_compare(spec, session.run, trial, precision, dtype) for trial in trials)
 
 
-def _compare(
-    spec: GraphSpec, run: _Run, trial: Trial, precision: Precision, dtype: torch.dtype
-) -> Fidelity:
+def _compare(spec: GraphSpec, run: _Run, trial: Trial, precision: Precision, dtype: torch.dtype) -> Fidelity:
     feeds = {name: value.numpy() for name, value in to_precision(trial.inputs, dtype).items()}
     outputs = run(list(spec.outputs), feeds)
     shapes = {name: value.shape for name, value in feeds.items()}
     figures = []
     for (name, expected), output in zip(trial.expected.items(), outputs, strict=True):
         if not np.isfinite(output).all():
-            raise ExportError(f"{spec.name} gives NaN or infinity as {name} for inputs {_named(shapes)} in {precision}")
+            raise ExportError(
+                f"{spec.name} gives NaN or infinity as {name} for inputs {_named(shapes)} in {precision}"
+            )
         fidelity = _figures(output.astype(np.float64), expected.numpy().astype(np.float64), shapes)
         if not fidelity.relative_l2 <= TOLERANCE[precision]:
             raise ExportError(
                 f"{spec.name} does not match PyTorch: relative L2 of {name} is {fidelity.relative_l2:.2e} "
-                f"(at most {TOLERANCE[precision]:.0e}), largest difference {fidelity.max_abs:.2e}, for inputs "
-                f"{_named(shapes)} in {precision}; --no-verify would keep the graph all the same"
+                f"(at most {TOLERANCE[precision]:.0e}), largest difference {fidelity.max_abs:.2e}, "
+                f"for inputs {_named(shapes)} in {precision}; --no-verify would keep the graph all the same"
             )
         figures.append(fidelity)
     return figures[0]

@@ -37,10 +37,12 @@ def open_folder(folder: Path, *, source: str, name: str) -> Checkpoint:
     """
     index_path = folder / "model_index.json"
     if not index_path.exists():
-        raise ExportError(f"{folder} has no model_index.json; expected a Stable Diffusion 1.x folder in diffusers layout")
+        raise ExportError(
+            f"{folder} has no model_index.json; expected a Stable Diffusion 1.x folder in diffusers layout"
+        )
     _check_index(read_json(index_path), index_path)
-    paths = {component: folder / component / "config.json" for component in STEMS}
-    paths |= {"scheduler": folder / "scheduler" / "scheduler_config.json"}
+    paths: dict[str, Path] = {component: folder / component / "config.json" for component in STEMS}
+    paths["scheduler"] = folder / "scheduler" / "scheduler_config.json"
     raw = {component: read_json(path) for component, path in paths.items()}
     overrides = read_json(folder / DEFAULTS_NAME) if (folder / DEFAULTS_NAME).exists() else {}
     configs, tokenizer = _settings(raw, overrides, folder)

@@ -1,7 +1,7 @@
 """From a PyTorch module to an ONNX file: torch.onnx, then a few changes to the graph.
 
 Initializers keep the checkpoint's parameter names. `torch.onnx` writes a linear layer over [B, L, D] as a
-product with the transposed weight; that weight is stored transposed, under its name with `.transposed` behind.
+product with the transposed weight; it is stored transposed, under its name with `.transposed` behind.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sdrt.errors import ExportError
 from sdrt.tensors import TensorSpec
 
+from .group_norm import write_out_group_norms
 from .noise import quiet
 from .specs import GraphSpec
 
@@ -41,11 +42,14 @@ def write_graph(
     graph = _trace(spec, model, opset, dtype)
     _transpose_weights(graph.graph)
     _optimize(graph)
+    write_out_group_norms(graph.graph)
     _broadcast_timestep(graph.graph)
     _name_axes(graph.graph, spec)
     _strip(graph, spec)
     if half_weights:
         _halve_weights(graph.graph, spec)
+    for value in graph.graph.initializers.values():
+        value.type = value.shape = None  # the tensor itself says so
     # Large tensors start on 64 KiB, so that every system can map them into memory.
     ir.save(graph, folder / FILE_NAME, external_data=DATA_NAME, alignment=65536)
     return _tensor_specs(graph.graph.inputs), _tensor_specs(graph.graph.outputs)

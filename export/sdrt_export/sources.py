@@ -29,7 +29,9 @@ def open_source(source: str) -> Checkpoint:
     if path.is_dir():
         return open_folder(path, source=source, name=path.resolve().name)
     if path.suffix in PICKLES:
-        raise InputError(f"{source} is a pickle, which can run any code when loaded, so it is refused; convert it")
+        raise InputError(
+            f"{source} is a pickle, which can run any code when loaded, so it is refused; convert it"
+        )
     if path.is_file():
         raise InputError(
             f"{source} is a single file, which sdrt cannot export yet; "

@@ -83,7 +83,9 @@ def check_target(target: Path, *, force: bool) -> None:
     if not target.is_dir():
         raise InputError(f"{target} is a file; give another place with -o")
     if not (target / FILE_NAME).is_file():
-        raise InputError(f"{target} exists and is not a bundle (no {FILE_NAME}), so it is left alone; use another -o")
+        raise InputError(
+            f"{target} exists and is not a bundle (no {FILE_NAME}), so it is left alone; use another -o"
+        )
     if not force:
         raise InputError(f"{target} exists; replace it with --force, or give another place with -o")
 
@@ -100,7 +102,9 @@ def staging(target: Path, *, force: bool) -> Iterator[Staging]:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = _lock(target)
     except OSError as error:
-        raise ExportError(f"cannot write to {target.parent}: {error.strerror}; give another place with -o") from None
+        raise ExportError(
+            f"cannot write to {target.parent}: {error.strerror}; give another place with -o"
+        ) from None
     try:
         place = Staging(target, target.parent / f".{target.name}.sdrt-staging")
         place.recover()
@@ -125,7 +129,9 @@ def _lock(target: Path) -> int:
         except BlockingIOError:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
-            raise ExportError(f"another export to {target} is running (process {holder}); wait for it") from None
+            raise ExportError(
+                f"another export to {target} is running (process {holder}); wait for it"
+            ) from None
         # Its last holder unlinks the file before letting go, so the lock may be on a name that is gone.
         try:
             current = path.stat().st_ino == os.fstat(descriptor).st_ino

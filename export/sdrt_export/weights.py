@@ -26,7 +26,9 @@ def find_weights(folder: Path, stem: str) -> tuple[list[Path], str | None]:
         name = stem if variant is None else f"{stem}.{variant}"
         if (whole := folder / f"{name}.safetensors").exists():
             return [whole], variant
-        index_name = f"{stem}.safetensors.index.json" if variant is None else f"{stem}.safetensors.index.fp16.json"
+        index_name = (
+            f"{stem}.safetensors.index.json" if variant is None else f"{stem}.safetensors.index.fp16.json"
+        )
         if (index := folder / index_name).exists():
             shards = sorted(set(read_json(index).get("weight_map", {}).values()))
             if not shards or any(Path(shard).name != shard for shard in shards):
@@ -35,7 +37,7 @@ def find_weights(folder: Path, stem: str) -> tuple[list[Path], str | None]:
     if folder.is_dir() and any(path.suffix in PICKLES for path in folder.iterdir()):
         raise ExportError(
             f"{folder} has only pickled weights, which can run any code when loaded, so they are refused; "
-            "convert them where you trust them: load with diffusers, then save_pretrained(..., safe_serialization=True)"
+            "where you trust them, convert: StableDiffusionPipeline.from_pretrained(...).save_pretrained(...)"
         )
     raise ExportError(f"{folder} has no {stem}.safetensors; the checkpoint is incomplete")
 
@@ -51,7 +53,9 @@ def count_parameters(path: Path) -> int:
     with path.open("rb") as file:
         start = file.read(8)
         if start.startswith(_PICKLE_STARTS):
-            raise ExportError(f"{path} is a pickle by another name, which can run any code when loaded; it is refused")
+            raise ExportError(
+                f"{path} is a pickle by another name, which can run any code when loaded; it is refused"
+            )
         length = int.from_bytes(start, "little")
         if size < 8 or length > min(size - 8, _MAX_HEADER):
             raise ExportError(f"{path} is truncated or no safetensors file; download it again")
@@ -59,11 +63,13 @@ def count_parameters(path: Path) -> int:
             header = json.loads(file.read(length))
             tensors = [entry for name, entry in header.items() if name != "__metadata__"]
             end = max(entry["data_offsets"][1] for entry in tensors)
-            count = sum(prod(entry["shape"]) for entry in tensors)
+            count: int = sum(prod(entry["shape"]) for entry in tensors)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             raise ExportError(f"{path} has no valid safetensors header; download it again") from None
     if 8 + length + end != size:
-        raise ExportError(f"{path} is truncated: {size} of {8 + length + end} bytes are there; download it again")
+        raise ExportError(
+            f"{path} is truncated: {size} of {8 + length + end} bytes are there; download it again"
+        )
     return count
 
 

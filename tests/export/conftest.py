@@ -19,7 +19,13 @@ MERGES = [("a", "b"), ("t", "h"), ("th", "e</w>"), ("r", "e"), ("re", "d</w>"), 
 
 def make_tokenizer() -> CLIPTokenizer:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = [*alphabet, *(letter + "</w>" for letter in alphabet), *("".join(pair) for pair in MERGES), START, END]
+    tokens = [
+        *alphabet,
+        *(letter + "</w>" for letter in alphabet),
+        *("".join(pair) for pair in MERGES),
+        START,
+        END,
+    ]
     vocabulary = {token: index for index, token in enumerate(tokens)}
     return CLIPTokenizer(vocab=vocabulary, merges=MERGES, model_max_length=77)
 
