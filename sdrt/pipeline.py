@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,16 +66,12 @@ class Pipeline:
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
         self.bundle = bundle
         self.runtime = runtime
-        text = bundle.manifest.text
-        names: tuple[GraphName, ...] = ("unet", "text_encoder", "vae_decoder")
-        with ThreadPoolExecutor(len(names)) as pool:
-            loading = [pool.submit(self._load, name) for name in names]
-            tokenizer = PromptTokenizer(bundle.path / "tokenizer" / "tokenizer.json", text)
-            unet, text_encoder, vae_decoder = (graph.result() for graph in loading)
-        self._unet = unet
-        self._text_encoder = TextEncoder(runtime, tokenizer, text_encoder)
-        self._decoder = Decoder(runtime, vae_decoder, bundle.manifest.vae)
-        self._step = StepGraph(runtime, unet.inputs["sample"].dtype)
+        tokenizer = PromptTokenizer(bundle.path / "tokenizer" / "tokenizer.json", bundle.manifest.text)
+        # one after the other: onnxruntime holds the interpreter's lock while it loads a graph
+        self._text_encoder = TextEncoder(runtime, tokenizer, self._load("text_encoder"))
+        self._unet = self._load("unet")
+        self._decoder = Decoder(runtime, self._load("vae_decoder"), bundle.manifest.vae)
+        self._step = StepGraph(runtime, self._unet.inputs["sample"].dtype)
 
     @classmethod
     def load(

@@ -1,0 +1,50 @@
+# Everything runs in .venv, with the exact versions of constraints.txt.
+# On Linux without a GPU, PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" saves the CUDA download.
+
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help setup demo test test-full lint format bench clean
+
+help:
+	@echo "make demo       install, export the demo model, generate a picture"
+	@echo "make test       install, run the tests (test-full: the long ones too)"
+	@echo "make lint       ruff, mypy"
+	@echo "make format     let ruff mend what it can"
+	@echo "make bench      measure the runtime's own overhead"
+	@echo "make clean      remove .venv and everything built"
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	touch $(INSTALLED)
+
+demo: setup
+	$(BIN)/sdrt export demo -o engines/demo --force
+	$(BIN)/sdrt generate "a large red circle on a blue background" -m engines/demo --seed 1 -o demo.png
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-full: setup
+	$(BIN)/python -m pytest -m "not gpu"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python -m sdrt_bench.overhead
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
