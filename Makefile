@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup demo test test-full lint format bench clean
+.PHONY: help setup demo test test-full lint format bench demo-bundle pictures clean
 
 help:
 	@echo "make demo       install, export the demo model, generate a picture"
@@ -44,7 +44,15 @@ format: setup
 	$(BIN)/ruff format .
 
 bench: setup
-	$(BIN)/python -m sdrt_bench.overhead
+	$(BIN)/python -m sdrt_bench.overhead --output benchmarks/results/overhead.json
+
+# the two that follow change committed files
+
+demo-bundle: setup
+	$(BIN)/sdrt export demo -o sdrt/demo --half-weights --force
+
+pictures: setup
+	$(BIN)/python -m sdrt_bench.pictures docs/demo.png
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

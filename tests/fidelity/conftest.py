@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def demo_checkpoint() -> Path:
+    import sdrt_export
+
+    return Path(sdrt_export.__file__).parent / "demo" / "checkpoint"
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(tmp_path_factory):
+    """The committed checkpoint exported in a precision, once per session."""
+    import sdrt_export
+
+    @cache
+    def bundle(precision: str) -> Path:
+        target = tmp_path_factory.mktemp("bundles") / f"demo-{precision}"
+        return sdrt_export.export("demo", target, precision=precision)
+
+    return bundle

@@ -1,0 +1,83 @@
+"""The same prompt, seed, sampler and steps through diffusers on the same checkpoint: the same picture."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from sdrt.pipeline import Pipeline
+
+torch = pytest.importorskip("torch")
+diffusers = pytest.importorskip("diffusers")
+
+PROMPTS = [
+    "a large red circle on a blue background",
+    "small green star on the left, white background",
+    "a purple cross",
+    "picture of a big yellow triangle on black",
+    "a white ring on the right on a purple background",
+    "an orange square at the top, green background",
+    "a red circle and a blue square on white",
+    "black triangle on yellow",
+    "",
+    "something the model has never seen: 漢字 and 🎨",
+]
+NEGATIVE = "a small black cross"
+SCHEDULERS = {
+    "ddim": ("DDIMScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "dpmpp_2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
+}
+
+
+@pytest.fixture(scope="module")
+def reference(demo_checkpoint):
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
+        demo_checkpoint, safety_checker=None, torch_dtype=torch.float32
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def reference_pixels(pipeline, request):
+    name, settings = SCHEDULERS[request.sampler]
+    pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config, **settings)
+    images = pipeline(
+        request.prompt,
+        negative_prompt=request.negative_prompt,
+        width=request.width,
+        height=request.height,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance_scale,
+        generator=torch.Generator("cpu").manual_seed(request.seed),
+        output_type="np",
+    ).images
+    return np.round(images[0] * 255).astype(np.uint8)
+
+
+def psnr(a, b):
+    error = np.mean((a.astype(float) - b.astype(float)) ** 2)
+    return np.inf if error == 0 else 10 * np.log10(255**2 / error)
+
+
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 50.0), ("fp16", 35.0)])
+def test_pictures_equal_diffusers(precision, least, demo_bundle, reference, record_property):
+    pipeline = Pipeline.load(demo_bundle(precision))
+    samplers = list(SCHEDULERS)
+    found = {}
+    for i, prompt in enumerate(PROMPTS):
+        settings = {"sampler": samplers[i % 3], "negative_prompt": NEGATIVE if i % 2 else "", "seed": i}
+        (picture,) = pipeline.generate(prompt, **settings)
+        found[prompt] = psnr(picture.pixels, reference_pixels(reference, picture.request))
+    record_property("psnr", json.dumps(found))
+    assert min(found.values()) >= least, found
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 64), (72, 104)])
+def test_other_sizes_equal_diffusers(size, demo_bundle, reference):
+    pipeline = Pipeline.load(demo_bundle("fp32"))
+    (picture,) = pipeline.generate("a red star", width=size[0], height=size[1], seed=2)
+    assert picture.pixels.shape == (size[1], size[0], 3)
+    assert psnr(picture.pixels, reference_pixels(reference, picture.request)) >= 50.0
