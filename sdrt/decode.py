@@ -54,3 +54,8 @@ class Decoder:
                 "the vae_decoder graph gave NaN or Inf; try a bundle exported with --precision fp32"
             )
         return device.download(pixels)
+
+    def close(self) -> None:
+        """Free the three graphs."""
+        for graph in (self._latents, self._vae, self._pixels):
+            graph.close()

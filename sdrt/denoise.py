@@ -46,6 +46,11 @@ class StepGraph:
         path = graphs.path("step", dtype)
         self.halves = tuple(runtime.load(path, small=True) for _ in range(2))
 
+    def close(self) -> None:
+        """Free both."""
+        for half in self.halves:
+            half.close()
+
 
 class Denoising:
     """One batch on its way from noise to latents. Iterate over it to run it; it yields the evaluations done.

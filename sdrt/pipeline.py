@@ -88,6 +88,18 @@ class Pipeline:
         path = DEMO if bundle is None else Path(bundle)
         return cls(Bundle.open(path, verify=verify, remembered=remembered), runtime)
 
+    def close(self) -> None:
+        """Free the graphs; the pipeline cannot be used after. Leaving a `with` block does it too."""
+        for stage in (self._text_encoder, self._step, self._decoder):
+            stage.close()
+        self._unet.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     @property
     def manifest(self) -> Manifest:
         """What the bundle says of itself."""

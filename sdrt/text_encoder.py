@@ -39,3 +39,7 @@ class TextEncoder:
                 self._encoded.popitem(last=False)
         self._encoded.move_to_end(key)
         return self._encoded[key]
+
+    def close(self) -> None:
+        """Free the graph."""
+        self._graph.close()
