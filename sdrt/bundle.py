@@ -59,6 +59,9 @@ class Bundle:
                 raise BundleError(
                     f"{path}: graph {graph.path} is not among the manifest's files; export it again"
                 )
+            # under another name its external data would not have been looked at
+            if not graph.path.endswith(".onnx"):
+                raise BundleError(f"{path}: graph {graph.path} is not named .onnx; export it again")
         return bundle
 
     def _check(self, name: str, entry: FileEntry, verify: Verify, remembered: VerifiedFiles | None) -> None:
@@ -88,6 +91,8 @@ class Bundle:
                 mode = file.lstat()
             except OSError:
                 raise BundleError(f"{file} is missing; export the bundle again") from None
+            except ValueError:  # NUL or a lone surrogate
+                raise BundleError(f"{self.path}: the manifest names {name!r}, which no file can be") from None
             if stat.S_ISLNK(mode.st_mode):
                 raise BundleError(
                     f"{file} is a symbolic link; a bundle holds real files: copy them with cp -rL"
