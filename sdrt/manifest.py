@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -21,6 +21,7 @@ FILE_NAME = "sdrt.json"
 
 GraphName = Literal["text_encoder", "unet", "vae_decoder", "vae_encoder"]
 Precision = Literal["fp32", "fp16"]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,7 +62,7 @@ class GraphEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class TextSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The text encoder's window: max_length tokens, begin and end included, padded with pad_token_id."""
 
-    max_length: int
+    max_length: Positive
     bos_token_id: int
     eos_token_id: int
     pad_token_id: int
@@ -71,8 +72,8 @@ class VaeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """latents = encoder mean * scaling_factor; a latent pixel is scale_factor x scale_factor image pixels."""
 
     scaling_factor: float
-    scale_factor: int
-    latent_channels: int
+    scale_factor: Positive
+    latent_channels: Positive
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,7 +117,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def read(path: Path) -> Manifest:
     """Read and check a manifest.
 
-    Raises BundleError if it is absent, not JSON, has duplicate keys, or is of another schema version.
+    Raises BundleError if it is absent, not JSON, has duplicate keys, is of another schema version, or
+    contradicts itself.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -139,15 +141,31 @@ def read(path: Path) -> Manifest:
             "export the bundle again, or use the sdrt that made it"
         )
     try:
-        return msgspec.convert(fields, Manifest)
-    except msgspec.ValidationError as error:
+        manifest = msgspec.convert(fields, Manifest)
+        _check_axes(manifest)
+    except (msgspec.ValidationError, ValueError) as error:
         raise BundleError(f"{path} is not a valid manifest: {error}; export the bundle again") from None
+    return manifest
 
 
 def write(manifest: Manifest, path: Path) -> None:
     """Write `manifest` as indented JSON."""
     text = json.dumps(msgspec.to_builtins(manifest), indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def _check_axes(manifest: Manifest) -> None:
+    """Whether the settings are what the graphs take, where these leave no choice."""
+    said: tuple[tuple[str, int, GraphName, str], ...] = (
+        ("text.max_length", manifest.text.max_length, "text_encoder", "input_ids"),
+        ("vae.latent_channels", manifest.vae.latent_channels, "unet", "sample"),
+        ("vae.latent_channels", manifest.vae.latent_channels, "vae_decoder", "latent_sample"),
+    )
+    for field, value, graph, key in said:
+        entry = manifest.graphs.get(graph)
+        spec = entry.inputs.get(key) if entry else None
+        if spec and len(spec.shape) > 1 and spec.shape[1] not in (None, value):
+            raise ValueError(f"{field} is {value}, the {key} of {graph} has {spec.shape[1]}")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
