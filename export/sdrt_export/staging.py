@@ -32,6 +32,7 @@ class Staging:
 
     target: Path
     root: Path
+    force: bool
 
     @property
     def bundle(self) -> Path:
@@ -44,8 +45,12 @@ class Staging:
         return self.root / "old"
 
     def commit(self) -> None:
-        """Put the bundle in the target's place and remove what was there, which check_target has allowed."""
+        """Put the bundle in the target's place and remove the old one.
+
+        Raises InputError as check_target does, should something have come to the target meanwhile.
+        """
         filesystem.sync_tree(self.bundle)
+        check_target(self.target, force=self.force)
         if not os.path.lexists(self.target):
             filesystem.move_to_free(self.bundle, self.target)
         elif not filesystem.exchange(self.bundle, self.target):
@@ -106,7 +111,7 @@ def staging(target: Path, *, force: bool) -> Iterator[Staging]:
             f"cannot write to {target.parent}: {error.strerror}; give another place with -o"
         ) from None
     try:
-        place = Staging(target, target.parent / f".{target.name}.sdrt-staging")
+        place = Staging(target, target.parent / f".{target.name}.sdrt-staging", force)
         place.recover()
         check_target(target, force=force)
         place.bundle.mkdir(parents=True, exist_ok=True)

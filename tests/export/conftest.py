@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 from tokenizers import pre_tokenizers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from sdrt_export import export
+from sdrt_export.staging import Staging
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 MERGES = [("a", "b"), ("t", "h"), ("th", "e</w>"), ("r", "e"), ("re", "d</w>"), ("Ã", "©")]
@@ -50,8 +55,8 @@ def make_tiny_checkpoint(folder: Path, *, dtype: torch.dtype = torch.float32) ->
     )
     unet = UNet2DConditionModel(
         sample_size=8,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         block_out_channels=(32, 64),
         layers_per_block=1,
         norm_num_groups=8,
@@ -103,5 +108,44 @@ def _spread_norms(model: nn.Module) -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    yield make_tiny_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoint whose weights are FP16 numbers, in FP32 files."""
+    folder = make_tiny_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
+    for path in folder.rglob("*.safetensors"):
+        save_file(
+            {name: value.half().float() for name, value in load_file(path).items()}, path, {"format": "pt"}
+        )
+    return folder
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A bundle, and its staging folder as it was the moment before it was moved into place."""
+
+    bundle: Path
+    staging: Path
+
+    def stage(self, target: Path) -> Path:
+        """Leave beside `target` what an export killed at its very end leaves there; returns that folder."""
+        root = target.parent / f".{target.name}.sdrt-staging"
+        shutil.copytree(self.staging, root)
+        return root
+
+
+@pytest.fixture(scope="session")
+def exported(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    folder = tmp_path_factory.mktemp("bundles")
+    commit = Staging.commit
+
+    def keep_and_commit(self: Staging) -> None:
+        shutil.copytree(self.root, folder / "staging")
+        commit(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Staging, "commit", keep_and_commit)
+        return Exported(export(str(tiny), folder / "tiny"), folder / "staging")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(exported: Exported) -> Path:
+    return exported.bundle

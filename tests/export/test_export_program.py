@@ -1,0 +1,144 @@
+"""`sdrt export` as a user runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sdrt import manifest
+from sdrt.bundle import Bundle
+
+SDRT = (sys.executable, "-m", "sdrt", "export")
+
+
+def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*SDRT, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_export_writes_a_whole_bundle_the_same_every_time(
+    tiny: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    result = run(tiny, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    bundle = tmp_path / "engines" / "tiny"
+    assert result.stdout == f"{bundle}\n"
+    assert all(
+        line.startswith(("reading", "text_", "unet", "vae_", "writing", "moving"))
+        for line in result.stderr.splitlines()
+    )
+    assert [path.name for path in bundle.parent.iterdir()] == ["tiny"], "something was left beside the bundle"
+    files = files_of(bundle)
+    listed = manifest.read(bundle / "sdrt.json").files
+    assert listed.keys() | {"sdrt.json"} == files.keys()
+    assert {name: entry.size for name, entry in listed.items()} == {name: len(files[name]) for name in listed}
+    assert not any(
+        path.is_symlink() or path.stat().st_nlink != 1 for path in bundle.rglob("*") if path.is_file()
+    )
+    assert files == files_of(tiny_bundle), "two exports of one checkpoint differ"
+
+
+def test_importing_the_command_needs_no_torch() -> None:
+    code = "import sys, sdrt_export.cli; sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'onnx', 'rich')))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_missing_package_names_the_extra(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util as u\n"
+        "find = u.find_spec\n"
+        "u.find_spec = lambda name, *more: None if name == 'onnxscript' else find(name, *more)\n"
+    )
+    result = subprocess.run(
+        [*SDRT, str(tiny)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )
+    assert result.returncode == 2
+    assert "onnxscript is not installed" in result.stderr and "pip install 'sdrt[export]'" in result.stderr
+
+
+def test_existing_target_is_refused_before_any_work(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "sdrt.json").write_text("{}")
+    result = run(tiny, "-o", tmp_path / "b")
+    assert result.returncode == 2
+    assert "--force" in result.stderr and "Traceback" not in result.stderr and "reading" not in result.stderr
+
+
+def test_interrupt_exits_130_and_frees_the_lock(tiny: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*SDRT, str(tiny), "-o", str(tmp_path / "b")], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("text_encoder: exporting"):
+            break
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert {path.name for path in tmp_path.iterdir()} <= {".b.sdrt-staging"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--opset", "9"], "choose 18 to 23"),
+        (["--precision", "fp16", "--half-weights"], "--half-weights is for --precision fp32"),
+    ],
+)
+def test_wrong_settings_are_refused(tiny: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
+    result = run(tiny, "-o", tmp_path / "b", *arguments)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_hundred_kills_leave_the_old_bundle_or_the_new(tiny: Path, tmp_path: Path) -> None:
+    """SIGKILL a real export of one of two checkpoints over a bundle, at random moments up to its end."""
+    target = tmp_path / "bundle"
+    started = time.monotonic()
+    assert run(tiny, "-o", target).returncode == 0
+    whole = time.monotonic() - started
+    reference = files_of(target)
+    other = shutil.copytree(tiny, tmp_path / "other")
+    (other / "sdrt_defaults.json").write_text('{"steps": 7}')
+    chance = random.Random(0)
+    killed, seen = 0, set()
+    while killed < 100:
+        source = other if chance.random() < 0.5 else tiny
+        process = subprocess.Popen(
+            [*SDRT, str(source), "-o", str(target), "--force"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0, 0.8 * whole))
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
+        bundle = Bundle.open(target, verify="full")
+        assert files_of(target).keys() == reference.keys()
+        seen.add(bundle.manifest.defaults.steps)
+    assert seen == {7, 20}, "the bundle was never replaced"
+    assert run(tiny, "-o", target, "--force").returncode == 0
+    assert files_of(target) == reference
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "other"]
