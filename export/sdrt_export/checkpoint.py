@@ -20,7 +20,6 @@ class Checkpoint:
     parameters: how many numbers each component has. load: a component in float32, for inference.
     """
 
-    name: str
     source: str
     fingerprint: str
     configs: Configs

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sdrt.errors import ExportError
+from sdrt.errors import ExportError, SdrtError
 from sdrt.manifest import Fidelity, Precision
 
 from .graphs import to_precision
@@ -65,9 +65,15 @@ def measure(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     dtype = torch.float16 if precision == "fp16" else torch.float32
-    return tuple(_compare(spec, session.run, trial, precision, dtype) for trial in trials)
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return tuple(_compare(spec, session.run, trial, precision, dtype) for trial in trials)
+    except SdrtError:
+        raise
+    except Exception as error:  # onnxruntime's have no base class of their own
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ExportError(f"onnxruntime cannot run the exported {spec.name}: {line}") from error
 
 
 def _compare(spec: GraphSpec, run: _Run, trial: Trial, precision: Precision, dtype: torch.dtype) -> Fidelity:

@@ -30,7 +30,7 @@ STEMS: dict[Component, str] = {
 DEFAULTS_NAME = "sdrt_defaults.json"
 
 
-def open_folder(folder: Path, *, source: str, name: str) -> Checkpoint:
+def open_folder(folder: Path, *, source: str) -> Checkpoint:
     """Check everything that can be checked without loading weights.
 
     Raises ExportError, naming the file, if the folder is incomplete, damaged, pickled, or of another family.
@@ -54,7 +54,6 @@ def open_folder(folder: Path, *, source: str, name: str) -> Checkpoint:
     files += [*paths.values(), *(path for path in (folder / "tokenizer").iterdir() if path.is_file())]
     files += [folder / DEFAULTS_NAME] if overrides else []
     return Checkpoint(
-        name=name,
         source=source,
         fingerprint=fingerprint(folder, files),
         configs=configs,

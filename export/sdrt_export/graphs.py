@@ -58,23 +58,27 @@ def write_graph(
 def _trace(spec: GraphSpec, model: nn.Module, opset: int, dtype: torch.dtype) -> ir.Model:
     example = to_precision(spec.random_inputs(**EXAMPLE, seed=0), dtype)
     free = torch.export.Dim.DYNAMIC
-    with quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            spec.module(model).eval(),
-            tuple(example.values()),
-            dynamo=True,
-            verbose=False,
-            optimize=False,
-            opset_version=opset,
-            input_names=list(spec.inputs),
-            output_names=list(spec.outputs),
-            dynamic_shapes=(
-                tuple(
-                    {axis: free for axis, size in enumerate(axes) if isinstance(size, str)}
-                    for axes in spec.inputs.values()
-                )
-            ),
-        )
+    try:
+        with quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                spec.module(model).eval(),
+                tuple(example.values()),
+                dynamo=True,
+                verbose=False,
+                optimize=False,
+                opset_version=opset,
+                input_names=list(spec.inputs),
+                output_names=list(spec.outputs),
+                dynamic_shapes=(
+                    tuple(
+                        {axis: free for axis, size in enumerate(axes) if isinstance(size, str)}
+                        for axes in spec.inputs.values()
+                    )
+                ),
+            )
+    except Exception as error:  # of many kinds: dynamo's, the exporter's, the operators'
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ExportError(f"torch.onnx cannot export the {spec.name} at opset {opset}: {line}") from error
     assert program is not None
     return program.model
 

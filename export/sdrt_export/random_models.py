@@ -21,14 +21,13 @@ from .configs import Configs, default_request
 from .specs import Component
 from .tokenizer import text_settings
 
-ARCHITECTURES = ("sd15",)
 START, END = "<|startoftext|>", "<|endoftext|>"
 # The networks' outputs would have a standard deviation of 0.6; noise and pictures have about 1.
 LAST_LAYER_GAIN = 1.7
 
 
-def open_random(name: str, *, source: str) -> Checkpoint:
-    """Open one of ARCHITECTURES; weights are made when a component is loaded."""
+def open_sd15(source: str) -> Checkpoint:
+    """Open random Stable Diffusion 1.5; weights are made when a component is loaded."""
     with torch.device("meta"):
         empty = {component: build() for component, build in BUILD.items()}
     configs = {component: _config_of(model) for component, model in empty.items()}
@@ -36,7 +35,6 @@ def open_random(name: str, *, source: str) -> Checkpoint:
     text_encoder = configs["text_encoder"]
     tokenizer = byte_tokenizer(text_encoder["bos_token_id"], text_encoder["eos_token_id"])
     return Checkpoint(
-        name=f"{name}-random",
         source=source,
         fingerprint=source,
         configs=Configs(
@@ -135,6 +133,9 @@ BUILD: dict[Component, Callable[[], Any]] = {
     "unet": _build_unet,
     "vae": _build_vae,
 }
+
+
+ARCHITECTURES: dict[str, Callable[[str], Checkpoint]] = {"sd15": open_sd15}
 
 
 def _config_of(model: Any) -> dict[str, Any]:

@@ -22,12 +22,12 @@ def open_source(source: str) -> Checkpoint:
     if source == "demo":
         if not DEMO_FOLDER.is_dir():
             raise ExportError("the demo checkpoint is not part of this installation; install sdrt again")
-        return open_folder(DEMO_FOLDER, source=source, name="demo")
+        return open_folder(DEMO_FOLDER, source=source)
     if source.startswith(RANDOM):
         return _open_random(source)
     path = Path(source).expanduser()
     if path.is_dir():
-        return open_folder(path, source=source, name=path.resolve().name)
+        return open_folder(path, source=source)
     if path.suffix in PICKLES:
         raise InputError(
             f"{source} is a pickle, which can run any code when loaded, so it is refused; convert it"
@@ -44,9 +44,9 @@ def open_source(source: str) -> Checkpoint:
 
 
 def _open_random(source: str) -> Checkpoint:
-    from .random_models import ARCHITECTURES, open_random
+    from .random_models import ARCHITECTURES
 
     name = source.removeprefix(RANDOM)
     if name not in ARCHITECTURES:
         raise UnknownNameError("random model", source, [RANDOM + known for known in ARCHITECTURES])
-    return open_random(name, source=source)
+    return ARCHITECTURES[name](source)

@@ -179,7 +179,7 @@ def test_fp16_graph_is_fp16_throughout(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_half_weights_are_exact_and_half_the_size(tiny: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    spec, trials = make_graph(tiny, "vae_decoder", tmp_path, half_weights=True)
+    _, trials = make_graph(tiny, "vae_decoder", tmp_path, half_weights=True)
     full = tiny_bundle / "vae_decoder" / "model.onnx.data"
     assert (tmp_path / "model.onnx.data").stat().st_size < 0.55 * full.stat().st_size
     assert weight_types(tmp_path / "model.onnx") == {onnx.TensorProto.FLOAT16}

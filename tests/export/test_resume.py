@@ -14,7 +14,7 @@ from torch import nn
 
 from sdrt import manifest
 from sdrt.errors import ExportError, SdrtError
-from sdrt_export import exporter, filesystem, graphs
+from sdrt_export import filesystem, filling, graphs
 from sdrt_export.exporter import export
 from sdrt_export.fidelity import measure, run_references
 from sdrt_export.sources import open_source
@@ -158,7 +158,7 @@ def test_a_full_disk_keeps_the_old_bundle(
 
     if where == "save":
         monkeypatch.setattr(graphs.ir, "save", full)
-        monkeypatch.setattr(exporter, "graph_specs", lambda configs: graph_specs(configs)[:1])
+        monkeypatch.setattr(filling, "graph_specs", lambda configs: graph_specs(configs)[:1])
     else:
         exported.stage(tmp_path / "tiny")
         monkeypatch.setattr(
