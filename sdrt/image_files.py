@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MAX_SLUG = 48
+# what file systems without hard links answer: FAT, CIFS, some of FUSE
+_NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 def default_name(prompt: str) -> str:
@@ -31,16 +35,24 @@ def check_output(path: Path) -> None:
 
     Raises InputError if it is a directory, is no PNG, or its folder is absent or not writable.
     """
-    if path.is_dir():
+    try:
+        is_directory = stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_directory = False
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write {str(path)!r}: {error}; give another name with -o") from None
+    if is_directory:
         raise InputError(f"{path} is a directory; give a file name, as in {path / 'picture.png'}")
     if path.suffix.lower() != ".png":
         raise InputError(f"{path} is not a PNG name; sdrt writes PNG: {path.name or 'picture'}.png")
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
-    except FileNotFoundError:
-        raise InputError(f"there is no folder {path.parent}; make it with: mkdir -p {path.parent}") from None
     except OSError as error:
+        if not path.parent.exists():
+            raise InputError(
+                f"there is no folder {path.parent}; make it with: mkdir -p {path.parent}"
+            ) from None
         raise InputError(
             f"cannot write to {path.parent}: {error.strerror}; give another folder with -o"
         ) from None
@@ -83,7 +95,9 @@ def _place(temporary: Path, path: Path) -> Path:
             return target
         except FileExistsError:
             number += 1
-        except PermissionError:  # a file system without hard links
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
             if not target.exists():
                 return temporary.rename(target)
             number += 1
