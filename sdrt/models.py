@@ -18,9 +18,12 @@ def find_bundle(name: str | None) -> Path:
     """
     if name is None or name == "demo":
         return DEMO
-    for folder in (Path(name), ENGINES / name):
-        if (folder / FILE_NAME).is_file():
-            return folder
+    try:
+        for folder in (Path(name), ENGINES / name):
+            if (folder / FILE_NAME).is_file():
+                return folder
+    except OSError as error:  # a name too long, a folder that may not be read
+        raise BundleError(f"there is no bundle at {name}: {error.strerror}") from None
     if Path(name).is_dir():
         raise BundleError(f"{name} is no bundle: it has no {FILE_NAME}; make one with: sdrt export {name}")
     if Path(name).name != name or Path(name).exists():
