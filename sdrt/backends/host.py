@@ -43,7 +43,7 @@ class HostDevice:
         """A new buffer of undefined content. Raises ComputeError if memory runs out."""
         try:
             return HostBuffer(np.empty(shape, dtype))
-        except MemoryError:
+        except (MemoryError, ValueError):  # numpy's ValueError: more than an address can count
             size = math.prod(shape) * np.dtype(dtype).itemsize
             raise ComputeError(
                 f"out of memory: {size / 1e9:.1f} GB were wanted for a buffer; lower the size or the count"
