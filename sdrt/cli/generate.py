@@ -119,7 +119,9 @@ def _progress_bar(request: Request) -> Iterator[Callable[[Progress], None]]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+    # rich would print to stderr what the program says to stdout, also if that is a pipe
+    redirect = sys.stdout.isatty()
+    with Bars(*columns, console=Console(stderr=True), transient=True, redirect_stdout=redirect) as bars:
         task = bars.add_task("", rate="")
         started = 0.0
 
@@ -153,7 +155,7 @@ def _summary(request: Request) -> str:
 
 
 def _json(request: Request, paths: list[Path], **seconds: float) -> str:
-    pictures = [{"path": str(path), "seed": request.seed + i} for i, path in enumerate(paths)]
+    pictures = [{"path": str(path), "seed": (request.seed + i) % 2**64} for i, path in enumerate(paths)]
     settings = {name: getattr(request, name) for name in request.__dataclass_fields__}
     rounded = {name: round(value, 4) for name, value in seconds.items()}
     return json.dumps({"pictures": pictures, "request": settings, "seconds": rounded}, indent=2)
