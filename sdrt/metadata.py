@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import sdrt
@@ -23,12 +24,25 @@ def texts(request: Request, manifest: Manifest, backend: str) -> dict[str, str]:
 def parse_parameters(text: str) -> dict[str, str]:
     """An AUTOMATIC1111 `parameters` text back to its fields, `Prompt` and `Negative prompt` among them."""
     body, _, last = text.rpartition("\n")
-    pairs = dict(re.findall(r'\s*([\w ]+):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)', last))
+    pairs = dict(_pairs(last))
     if "Steps" not in pairs:
         body, pairs = text, {}
     prompt, _, negative = body.partition("\nNegative prompt: ")
     fields = {key.strip(): _unquoted(value.strip()) for key, value in pairs.items()}
     return {"Prompt": prompt, **({"Negative prompt": negative} if negative else {}), **fields}
+
+
+# no two parts of it can match the same text: a stranger's picture must not make it slow
+_PAIR = re.compile(r'\s*(\w[\w ]*):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
+
+
+def _pairs(line: str) -> Iterator[tuple[str, str]]:
+    at = 0
+    while at < len(line):
+        pair = _PAIR.match(line, at)
+        if pair:
+            yield pair[1], pair[2]
+        at = pair.end() if pair else (line.find(",", at) + 1 or len(line))
 
 
 def _parameters(request: Request, manifest: Manifest) -> str:
