@@ -86,13 +86,18 @@ def main() -> NoReturn:
 
 
 def _report(error: SdrtError | click.ClickException | MemoryError) -> int:
-    if isinstance(error, click.ClickException):
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        usage = f" See: {context.command_path} --help" if context else ""
+        click.echo(f"Error: {' '.join(error.format_message().split())}{usage}", err=True)
         return error.exit_code
     if isinstance(error, MemoryError):
         click.echo("Error: out of memory; lower the width and height or the count", err=True)
         return 1
-    click.echo(f"Error: {error}", err=True)
+    click.echo(f"Error: {' '.join(str(error).splitlines())}", err=True)
     return error.exit_code
 
 
