@@ -1,0 +1,104 @@
+"""A backend that was asked for and is not there is an error, never a silent fall to another one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from sdrt import graphs
+from sdrt.backends import BACKENDS, open_runtime
+from sdrt.backends.host import HostDevice
+from sdrt.errors import ComputeError
+
+
+def test_onnxruntime_not_installed(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    says = ("onnxruntime is not installed", "pip install 'sdrt[cpu]'")
+    refused("generate", "a cat", says=says)
+
+
+def test_onnxruntime_not_installed_in_a_new_process(tmp_path):
+    code = "import sys; sys.modules['onnxruntime'] = None; from sdrt.cli import main; main()"
+    command = [sys.executable, "-c", code, "generate", "a cat"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == "Error: onnxruntime is not installed; install it with: pip install 'sdrt[cpu]'\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_build_without_the_provider(refused, monkeypatch):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["AzureExecutionProvider"])
+    refused("generate", "a cat", says=("has no CPUExecutionProvider", "reinstall onnxruntime"))
+
+
+def test_provider_that_did_not_load(refused, monkeypatch):
+    other = ["AzureExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda self: other)
+    refused("generate", "a cat", says=("asked for CPUExecutionProvider", "AzureExecutionProvider"))
+
+
+def test_graph_that_does_not_load(refused, bundle, rehash):
+    # a sound protobuf message that is no model
+    (bundle / "unet/model.onnx").write_bytes(b"\x08\x0a")
+    rehash("unet/model.onnx")
+    says = ("onnxruntime cannot load", str(bundle / "unet/model.onnx"))
+    refused("generate", "a cat", "-m", str(bundle), says=says)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_every_backend_runs_the_step(name):
+    """The protocol as the loop uses it: bind once, write inputs, run, read outputs, run again."""
+    runtime = open_runtime(name)
+    graph = runtime.load(graphs.path("latents", "float32"), small=True)
+    device = runtime.device
+    shapes = {"state": (2, 5, 4, 3, 3), "scale": (), "latent_sample": (2, 4, 3, 3), "finite": (2,)}
+    specs = {**graph.inputs, **graph.outputs}
+    assert set(specs) == set(shapes)
+    buffers = {key: device.empty(shape, specs[key].dtype) for key, shape in shapes.items()}
+    graph.bind(buffers)
+    state = np.random.default_rng(0).normal(size=shapes["state"]).astype(np.float32)
+    for scale in (1.0, 2.0):
+        device.upload(state, buffers["state"])
+        device.upload(np.asarray(scale, np.float32), buffers["scale"])
+        graph.run()
+        np.testing.assert_array_equal(device.download(buffers["latent_sample"]), state[:, 0] * scale)
+    state[1, 0, 0, 0, 0] = np.inf
+    device.upload(state, buffers["state"])
+    graph.run()
+    np.testing.assert_array_equal(device.download(buffers["finite"]), [True, False])
+    kept = device.download(buffers["finite"])
+    state[:] = 0
+    device.upload(state, buffers["state"])
+    graph.run()
+    np.testing.assert_array_equal(kept, [True, False])  # a download is a copy
+    graph.close()
+
+
+def test_failing_graph_is_named():
+    runtime = open_runtime("onnxruntime")
+    graph = runtime.load(graphs.path("step", "float32"))
+    device = runtime.device
+    specs = {**graph.inputs, **graph.outputs}
+    graph.bind({key: device.empty(tuple(n or 1 for n in s.shape), s.dtype) for key, s in specs.items()})
+    wrong = {key: device.empty(tuple(n or 3 for n in s.shape), s.dtype) for key, s in specs.items()}
+    wrong["owners"] = device.empty((2,), "int64")
+    graph.bind(wrong)
+    for key in ("rows", "owners"):
+        device.upload(np.zeros(wrong[key].shape, np.int64), wrong[key])
+    with pytest.raises(ComputeError, match=r"step\.fp32\.onnx failed in onnxruntime"):
+        graph.run()
+
+
+@pytest.mark.parametrize("shape", [(2**62,), (2**40, 2**40)])
+def test_out_of_memory_says_how_much(shape):
+    with pytest.raises(ComputeError, match=r"out of memory: .* GB were wanted.*lower the size"):
+        HostDevice().empty(shape, "float32")
+
+
+def test_buffer_of_another_device():
+    with pytest.raises(TypeError, match="object is not in the memory of the CPU"):
+        HostDevice().download(object())

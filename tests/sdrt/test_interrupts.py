@@ -1,0 +1,143 @@
+"""Ctrl-C, readers that go away, and what is shown to somebody who watches."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from sdrt.request import resolve_request
+
+pty = pytest.importorskip("pty")
+
+SDRT = [sys.executable, "-m", "sdrt"]
+
+
+def start(*args, **settings):
+    # a test run in the background of a shell would hand its ignored SIGINT down
+    restore = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    return subprocess.Popen([*SDRT, *args], **restore, **settings)
+
+
+class Terminal:
+    """The other end of a terminal that a program has for its stderr."""
+
+    def __init__(self):
+        self._ours, self.theirs = pty.openpty()
+        self.shown = b""
+
+    def read_until(self, pattern, timeout=60):
+        os.set_blocking(self._ours, False)
+        end = time.monotonic() + timeout
+        while not re.search(pattern, self.shown):
+            assert time.monotonic() < end, self.shown
+            with contextlib.suppress(BlockingIOError, OSError):
+                self.shown += os.read(self._ours, 65536)
+            time.sleep(0.01)
+
+
+def test_interrupt_stops_within_a_step(tmp_path):
+    terminal = Terminal()
+    # eight pictures of 900 steps: an order of magnitude longer than it may take to stop
+    args = ("generate", "a cat", "--steps", "900", "--no-limits", "-n", "8")
+    with start(*args, cwd=tmp_path, stdout=subprocess.PIPE, stderr=terminal.theirs) as process:
+        terminal.read_until(rb"\d it/s")
+        process.send_signal(signal.SIGINT)
+        asked = time.monotonic()
+        out, _ = process.communicate(timeout=60)
+        took = time.monotonic() - asked
+    assert process.returncode == 130
+    assert took < 5
+    assert out == b""
+    assert list(tmp_path.iterdir()) == []
+    assert b"Traceback" not in terminal.shown
+
+
+def test_interrupt_between_pictures_leaves_whole_ones(tmp_path):
+    with start(
+        "generate",
+        "a cat",
+        "-n",
+        "100",
+        "-o",
+        "x.png",
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, err = process.stdout.read(), process.stderr.read()
+    assert process.returncode == 130
+    assert err.strip() == ""
+    printed = [first.strip(), *rest.split()]
+    there = sorted(path.name for path in tmp_path.iterdir())
+    # the interrupt may fall between a picture's last byte and its name on stdout
+    assert set(printed) <= set(there)
+    assert len(printed) <= len(there) <= len(printed) + 1 < 100
+    for name in there:
+        assert name.endswith(".png")
+        with Image.open(tmp_path / name) as image:
+            image.load()
+
+
+def test_interrupt_ends_the_loop_in_python(pipeline):
+    request = {"steps": 50, "count": 1, "seed": 1}
+    seen = []
+
+    def on_step(at):
+        seen.append(at.done)
+        if at.done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(pipeline.run(resolve_request(pipeline.manifest, "a cat", **request), on_step))
+    assert seen == [0, 1, 2, 3]
+    assert pipeline.generate("a cat", steps=1), "it can be used again"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("samplers", "euler", "--steps", "150", "--json"),
+        ("--help",),
+        ("info", "demo", "--json"),
+        ("generate", "a cat", "--steps", "1"),
+    ],
+    ids=lambda args: args[0],
+)
+def test_closed_pipe_is_quiet(tmp_path, args):
+    with start(*args, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        err = process.stderr.read()
+        process.wait(timeout=60)
+    assert err == b""
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_progress_on_a_terminal_and_paths_on_stdout(tmp_path):
+    terminal = Terminal()
+    args = ("generate", "a cat", "--seed", "5", "--steps", "15", "-n", "9", "-o", "x.png")
+    with start(*args, cwd=tmp_path, stdout=subprocess.PIPE, stderr=terminal.theirs) as process:
+        terminal.read_until(rb"seed 5")
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert out.decode().split() == ["x.png", *(f"x-{i}.png" for i in range(1, 9))]
+    assert re.search(rb"\d it/s", terminal.shown)
+    assert b"pictures 1-8 of 9" in terminal.shown
+    assert b"/15" in terminal.shown
+    # the summary names what was made and how long it took
+    assert re.search(rb"15 steps of .*, guidance .*, seed 5, \d+\.\d\d s", terminal.shown)
+
+
+def test_quiet_where_nobody_watches(run_sdrt):
+    result = run_sdrt("generate", "a cat", "--steps", "1", "-o", "x.png")
+    assert (result.out, result.err) == ("x.png\n", "")
