@@ -125,7 +125,22 @@ def test_closed_pipe_is_quiet(tmp_path, args):
 
 def test_progress_on_a_terminal_and_paths_on_stdout(tmp_path):
     terminal = Terminal()
-    args = ("generate", "a cat", "--seed", "5", "--steps", "15", "-n", "9", "-o", "x.png")
+    args = (
+        "generate",
+        "a cat",
+        "--seed",
+        "5",
+        "--steps",
+        "15",
+        "-n",
+        "9",
+        "-W",
+        "64",
+        "-H",
+        "64",
+        "-o",
+        "x.png",
+    )
     with start(*args, cwd=tmp_path, stdout=subprocess.PIPE, stderr=terminal.theirs) as process:
         terminal.read_until(rb"seed 5")
         out, _ = process.communicate(timeout=60)

@@ -1,0 +1,206 @@
+"""The loop with a network of a few operations, so that every number can be computed again.
+
+Samples of one batch have their own sampler, steps, guidance and noise, and none of them sees the others.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from sdrt.backends import open_runtime
+from sdrt.denoise import Denoising, Sample, StepGraph, guidance_rows
+from sdrt.noise import NoiseGenerator
+from sdrt.samplers import COLUMNS, SLOTS, NoiseSchedule, SamplerTable, compile_sampler
+from sdrt.tensors import TensorSpec
+
+SHAPE = (4, 3, 5)
+LENGTH, WIDTH = 2, 3
+
+
+def predict(sample, timestep, embeddings):
+    """Depends on all three; additions, products and quotients only, which round alike wherever they stand."""
+    t = timestep[:, None, None, None]
+    prompt = embeddings[:, 0, 0][:, None, None, None]
+    return sample / (1 + np.abs(sample)) * (1 + t / 1000) + prompt
+
+
+class FakeUnet:
+    inputs: ClassVar = {
+        "sample": TensorSpec("float32", (None, 4, None, None)),
+        "timestep": TensorSpec("float32", (None,)),
+        "encoder_hidden_states": TensorSpec("float32", (None, LENGTH, WIDTH)),
+    }
+    outputs: ClassVar = {"out_sample": TensorSpec("float32", (None, 4, None, None))}
+
+    def __init__(self):
+        self.rows = []
+
+    def bind(self, buffers):
+        self._buffers = buffers
+
+    def run(self):
+        given = [self._buffers[name].array for name in self.inputs]
+        self.rows.append([array.copy() for array in given])
+        self._buffers["out_sample"].array[:] = predict(*given)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def runtime():
+    return open_runtime("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def step(runtime):
+    return StepGraph(runtime, "float32")
+
+
+def prompt(value):
+    return np.full((LENGTH, WIDTH), value, np.float32)
+
+
+def ancestral(steps):
+    """A table that draws noise and has a memory, as none of the shipped samplers does both."""
+    random = np.random.default_rng(steps)
+    matrices = np.zeros((steps, SLOTS, COLUMNS))
+    matrices[:, :3] = random.normal(size=(steps, 3, COLUMNS)) * 0.4
+    matrices[:, :, 3:5] = 0
+    matrices[-1, :, -1] = 0
+    return SamplerTable(
+        timesteps=np.linspace(900.5, 1.25, steps),
+        c_in=np.linspace(0.1, 1.0, steps),
+        matrices=matrices,
+        noisy=matrices[:, :, -1].any(axis=1),
+        initial_scale=3.0,
+    )
+
+
+def make_samples():
+    """Six that differ in everything: fresh ones at each call, since a noise stream is used up."""
+    schedule = NoiseSchedule()
+    settings = [
+        (compile_sampler("ddim", schedule, 5), [prompt(-0.1), prompt(0.2)], [-6.5, 7.5]),
+        (compile_sampler("euler", schedule, 9), [prompt(0.3)], [1.0]),
+        (compile_sampler("dpmpp_2m_karras", schedule, 3), [prompt(0.0), prompt(0.1)], [-1.0, 2.0]),
+        (compile_sampler("ddim", schedule, 1), [prompt(0.1), prompt(0.2), prompt(0.3)], [-2.0, 1.5, 1.5]),
+        (ancestral(7), [prompt(0.1)], [1.0]),
+        (ancestral(4), [prompt(-0.3), prompt(0.3)], [0.5, 0.5]),
+    ]
+    return [
+        Sample(table=table, embeddings=rows, guidance=weights, noise=NoiseGenerator(seed))
+        for seed, (table, rows, weights) in enumerate(settings)
+    ]
+
+
+def denoise(runtime, step, samples, unet=None):
+    denoising = Denoising(runtime, unet or FakeUnet(), step, samples, SHAPE)
+    assert list(denoising) == list(range(1, denoising.evaluations + 1))
+    return runtime.device.download(denoising.state)
+
+
+def replay(sample):
+    """The same in numpy and float64, matrix by matrix."""
+    table = sample.table
+    state = np.zeros((SLOTS, *SHAPE))
+    state[0] = sample.noise.randn((1, *SHAPE))[0] * table.initial_scale
+    for matrix, c_in, t, noisy in zip(table.matrices, table.c_in, table.timesteps, table.noisy, strict=True):
+        m = sum(
+            weight * predict(c_in * state[:1], np.array([t]), row[None].astype(float))[0]
+            for weight, row in zip(sample.guidance, sample.embeddings, strict=True)
+        )
+        z = sample.noise.randn((1, *SHAPE))[0] if noisy else np.zeros(SHAPE)
+        state = np.tensordot(matrix, np.stack([*state, m, z]), axes=1)
+    return state
+
+
+def test_step_graph_is_the_matrices(runtime, step):
+    for ours, sample in zip(make_samples(), make_samples(), strict=True):
+        result, expected = denoise(runtime, step, [ours])[0], replay(sample)
+        # float32 states over at most nine steps, with guidance weights of up to 7.5
+        np.testing.assert_allclose(result, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+
+
+def test_samples_do_not_depend_on_their_batch(runtime, step):
+    together = denoise(runtime, step, make_samples())
+    for b, sample in enumerate(make_samples()):
+        np.testing.assert_array_equal(together[b], denoise(runtime, step, [sample])[0])
+    backwards = denoise(runtime, step, make_samples()[::-1])
+    np.testing.assert_array_equal(backwards[::-1], together)
+
+
+@pytest.mark.parametrize("bad", range(6))
+def test_nan_stays_in_its_sample(runtime, step, bad):
+    good = denoise(runtime, step, make_samples())
+    samples = make_samples()
+    samples[bad].embeddings[0][:] = np.nan
+    result = denoise(runtime, step, samples)
+    assert np.isnan(result[bad, 0]).all()
+    for b in set(range(len(samples))) - {bad}:
+        np.testing.assert_array_equal(result[b], good[b])
+
+
+def test_network_sees_each_samples_rows(runtime, step):
+    unet, samples = FakeUnet(), make_samples()
+    denoise(runtime, step, samples, unet)
+    owners = [b for b, sample in enumerate(samples) for _ in sample.guidance]
+    assert len(unet.rows) == max(sample.table.evaluations for sample in samples)
+    for k, (sample, timestep, embeddings) in enumerate(unet.rows):
+        assert len(sample) == len(owners)
+        for row, b in enumerate(owners):
+            table = samples[b].table
+            last = table.evaluations - 1
+            assert timestep[row] == np.float32(table.timesteps[min(k, last)])
+            # all rows of a sample see the same latents
+            np.testing.assert_array_equal(sample[row], sample[owners.index(b)])
+        expected = [row for one in samples for row in one.embeddings]
+        np.testing.assert_array_equal(embeddings, expected)
+
+
+def test_first_input_is_scaled_noise(runtime, step):
+    unet = FakeUnet()
+    table = compile_sampler("euler", NoiseSchedule(), 4)
+    sample = Sample(table=table, embeddings=[prompt(0)], guidance=[1.0], noise=NoiseGenerator(5))
+    denoise(runtime, step, [sample], unet)
+    noise = NoiseGenerator(5).randn((1, *SHAPE))
+    expected = noise * table.initial_scale * table.c_in[0]
+    np.testing.assert_allclose(unet.rows[0][0], expected, rtol=1e-6)
+
+
+def test_noise_comes_from_the_samples_own_stream(runtime, step):
+    """A sample that draws beside one that does not takes the numbers it takes alone."""
+    states = []
+    for others in ([], make_samples()[:2]):
+        sample = Sample(table=ancestral(6), embeddings=[prompt(0)], guidance=[1.0], noise=NoiseGenerator(9))
+        states.append(denoise(runtime, step, [*others, sample])[-1])
+    np.testing.assert_array_equal(*states)
+
+
+def test_stale_memory_is_never_read(runtime, step, monkeypatch):
+    """Buffers start with whatever lies in memory; NaN there must not come through."""
+    expected = denoise(runtime, step, make_samples())
+    empty = type(runtime.device).empty
+
+    def filled(self, shape, dtype):
+        buffer = empty(self, shape, dtype)
+        if np.issubdtype(buffer.array.dtype, np.floating):
+            buffer.array[...] = np.nan
+        return buffer
+
+    monkeypatch.setattr(type(runtime.device), "empty", filled)
+    np.testing.assert_array_equal(denoise(runtime, step, make_samples()), expected)
+
+
+def test_guidance_of_one_is_one_row():
+    negative, positive = prompt(0), prompt(1)
+    rows, weights = guidance_rows(1.0, negative, positive)
+    assert weights == [1.0]
+    assert rows[0] is positive
+    rows, weights = guidance_rows(7.5, negative, positive)
+    assert weights == [-6.5, 7.5]
+    assert rows[0] is negative
+    assert rows[1] is positive

@@ -1,0 +1,41 @@
+"""The graphs that ship are those that export code makes today."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sdrt import graphs
+from sdrt.backends import open_runtime
+from sdrt_export import step_graphs
+
+MADE = step_graphs.all_graphs()
+
+
+def test_no_file_too_many_or_too_few():
+    assert {file.name for file in graphs.FOLDER.glob("*.onnx")} == set(MADE)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_up_to_date(name):
+    shipped = (graphs.FOLDER / name).read_bytes()
+    remedy = "run: python -m sdrt_export.step_graphs"
+    assert shipped == MADE[name].SerializeToString(deterministic=True), remedy
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_pixels_are_rounded_and_clamped(dtype):
+    runtime = open_runtime("onnxruntime")
+    graph = runtime.load(graphs.path("pixels", dtype), small=True)
+    values = np.array([-2, -1, -0.5, 0, 0.25, 0.5, 1, 3, np.nan, -np.inf], dtype)
+    image = np.zeros((len(values), 3, 2, 2), dtype) + values[:, None, None, None]
+    device = runtime.device
+    shapes = {"image": image.shape, "pixels": (len(values), 2, 2, 3), "finite": (len(values),)}
+    specs = {**graph.inputs, **graph.outputs}
+    buffers = {key: device.empty(shape, specs[key].dtype) for key, shape in shapes.items()}
+    device.upload(image, buffers["image"])
+    graph.bind(buffers)
+    graph.run()
+    expected = np.round(np.clip(values[:8].astype(np.float32) / 2 + 0.5, 0, 1) * 255)
+    np.testing.assert_array_equal(device.download(buffers["pixels"])[:8, 0, 0, 0], expected)
+    np.testing.assert_array_equal(device.download(buffers["finite"]), [True] * 8 + [False] * 2)
