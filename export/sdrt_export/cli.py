@@ -28,7 +28,13 @@ PACKAGES = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxrun
     metavar="DIR",
     help="Where the bundle goes.  [default: engines/<name>]",
 )
-@click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="What the graphs compute in.",
+)
 @click.option("--opset", type=int, default=23, show_default=True, metavar="N", help="ONNX operator set.")
 @click.option(
     "--half-weights", is_flag=True, help="Compute in FP32, store the weights of an FP16 checkpoint in FP16."
