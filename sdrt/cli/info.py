@@ -72,10 +72,12 @@ def _image(path: Path, as_json: bool) -> None:
     if found[OWN]:
         try:
             own = json.loads(found[OWN])
-        except ValueError:
+        except (ValueError, RecursionError):
+            own = None
+        if not isinstance(own, dict):
             raise InputError(
-                f"{path} has an `{OWN}` text that is not JSON; another program changed it"
-            ) from None
+                f"{path} has an `{OWN}` text that is not a JSON object; another program changed it"
+            )
     parameters = parse_parameters(found[PARAMETERS]) if found[PARAMETERS] else None
     if as_json:
         click.echo(json.dumps({"size": found["size"], "sdrt": own, "parameters": parameters}, indent=2))
@@ -86,4 +88,5 @@ def _image(path: Path, as_json: bool) -> None:
         click.echo("it does not say how it was made")
     for key, value in (own or parameters or {}).items():
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        click.echo(f"  {key}: {text}")
+        # JSON can hold lone surrogates, which no stream takes
+        click.echo(f"  {key}: {text}".encode(errors="backslashreplace").decode())
