@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -68,6 +69,8 @@ def main() -> NoReturn:
     before_prompt = arguments[: arguments.index("--")] if "--" in arguments else arguments
     debug = "--debug" in before_prompt
     warnings.showwarning = _show_warning
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="surrogateescape")  # paths may hold bytes that are no UTF-8
     try:
         code = cli.main(arguments, prog_name="sdrt", standalone_mode=False)
     except click.exceptions.Abort:
