@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import tempfile
 
 import numpy as np
@@ -126,3 +128,12 @@ def test_names_from_prompts(prompt, name):
 def test_several_pictures_without_a_name(sdrt_main):
     result = sdrt_main("generate", "a cat", "--steps", "1", "-n", "3")
     assert result.out.split() == ["a-cat.png", "a-cat-1.png", "a-cat-2.png"]
+
+
+def test_name_that_is_not_utf8(tmp_path):
+    # as most terminals are set: strict, unlike the C locale
+    command = [sys.executable, "-m", "sdrt", "generate", "a cat", "--steps", "1", "-o", b"\xff.png"]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"\xff.png\n", b"")
+    assert os.listdir(os.fsencode(tmp_path)) == [b"\xff.png"]  # noqa: PTH208
