@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import click
@@ -21,18 +22,22 @@ def write_checkpoint(
     from .drawing import RESOLUTION
     from .generators import DEFAULTS_FILE, assemble_pipeline
     from .models import build_scheduler
-    from .tokenizer import save_tokenizer
 
-    tokenizer = CLIPTokenizer.from_pretrained(run / "tokenizer")
     pipe = assemble_pipeline(
         AutoencoderKL.from_pretrained(run / "vae"),
         CLIPTextModel.from_pretrained(run / "text_encoder"),
-        tokenizer,
+        CLIPTokenizer.from_pretrained(run / "tokenizer"),
         UNet2DConditionModel.from_pretrained(run / "unet"),
         build_scheduler(spacing),
     )
     pipe.to(dtype=torch.float16).save_pretrained(folder)
-    save_tokenizer(tokenizer, folder / "tokenizer")
+    shutil.copytree(run / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    for path in folder.rglob("*.*"):  # safetensors files are written for their owner alone
+        path.chmod(0o644)
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)  # the folder of the run, which means nothing elsewhere
+        path.write_text(json.dumps(config, indent=2) + "\n")
     defaults = {
         "width": RESOLUTION,
         "height": RESOLUTION,

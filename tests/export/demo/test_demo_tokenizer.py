@@ -32,7 +32,13 @@ def tokenizer(folder: Path) -> CLIPTokenizer:
 
 
 def test_words_of_the_captions_are_single_tokens(tokenizer: CLIPTokenizer) -> None:
-    assert tokenizer.tokenize("A Purple STAR, left") == ["a</w>", "purple</w>", "star</w>", ",</w>", "left</w>"]
+    assert tokenizer.tokenize("A Purple STAR, left") == [
+        "a</w>",
+        "purple</w>",
+        "star</w>",
+        ",</w>",
+        "left</w>",
+    ]
 
 
 @pytest.mark.parametrize("text", TEXTS)
