@@ -138,7 +138,8 @@ class TestSamplers:
 
     def test_schedule_of_a_bundle(self, sdrt_main, bundle, edit_manifest):
         edit_manifest(lambda fields: fields["schedule"].update(beta_end=0.02, steps_offset=0))
-        answer = json.loads(sdrt_main("samplers", "ddim", "-m", str(bundle), "--steps", "2", "--json").out)
+        args = ("--steps", "2", "--spacing", "leading", "--json")
+        answer = json.loads(sdrt_main("samplers", "ddim", "-m", str(bundle), *args).out)
         assert answer["timesteps"] == [500, 0]
 
 

@@ -70,6 +70,7 @@ def ancestral(steps):
     matrices = np.zeros((steps, SLOTS, COLUMNS))
     matrices[:, :3] = random.normal(size=(steps, 3, COLUMNS)) * 0.4
     matrices[:, :, 3:5] = 0
+    matrices[steps % 3 :: 3, :, -1] = 0  # now one draws, now another
     matrices[-1, :, -1] = 0
     return SamplerTable(
         timesteps=np.linspace(900.5, 1.25, steps),
@@ -89,7 +90,7 @@ def make_samples():
         (compile_sampler("dpmpp_2m_karras", schedule, 3), [prompt(0.0), prompt(0.1)], [-1.0, 2.0]),
         (compile_sampler("ddim", schedule, 1), [prompt(0.1), prompt(0.2), prompt(0.3)], [-2.0, 1.5, 1.5]),
         (ancestral(7), [prompt(0.1)], [1.0]),
-        (ancestral(4), [prompt(-0.3), prompt(0.3)], [0.5, 0.5]),
+        (ancestral(5), [prompt(-0.3), prompt(0.3)], [0.5, 0.5]),
     ]
     return [
         Sample(table=table, embeddings=rows, guidance=weights, noise=NoiseGenerator(seed))

@@ -23,7 +23,7 @@ def test_picture_does_not_depend_on_its_batch(pipeline, sampler):
 
 
 def test_settings_change_the_picture(pipeline):
-    base = {"seed": 1, "steps": 4, "sampler": "ddim", "guidance_scale": 3.0}
+    base = {"seed": 1, "steps": 4, "sampler": "ddim", "guidance_scale": 3.0, "spacing": "leading"}
     changes = (
         {},
         {"seed": 2},
