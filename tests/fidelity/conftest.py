@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from sdrt.bundle import DEMO
+
 
 @pytest.fixture(scope="session")
 def demo_checkpoint() -> Path:
@@ -15,11 +17,13 @@ def demo_checkpoint() -> Path:
 
 @pytest.fixture(scope="session")
 def demo_bundle(tmp_path_factory):
-    """The committed checkpoint exported in a precision, once per session."""
+    """The committed checkpoint in a precision: the packaged bundle for fp32, exported once for fp16."""
     import sdrt_export
 
     @cache
     def bundle(precision: str) -> Path:
+        if precision == "fp32":
+            return DEMO
         target = tmp_path_factory.mktemp("bundles") / f"demo-{precision}"
         return sdrt_export.export("demo", target, precision=precision)
 
