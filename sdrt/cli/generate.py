@@ -119,9 +119,7 @@ def _progress_bar(request: Request) -> Iterator[Callable[[Progress], None]]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    # rich would print to stderr what the program says to stdout, also if that is a pipe
-    redirect = sys.stdout.isatty()
-    with Bars(*columns, console=Console(stderr=True), transient=True, redirect_stdout=redirect) as bars:
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task("", rate="")
         started = 0.0
 
