@@ -52,6 +52,9 @@ def write_graph(
         value.type = value.shape = None  # the tensor itself says so
     # Large tensors start on 64 KiB, so that every system can map them into memory.
     ir.save(graph, folder / FILE_NAME, external_data=DATA_NAME, alignment=65536)
+    # onnxscript's rewrite rules remember the last graph they saw; it must not keep the weights in memory.
+    for value in graph.graph.initializers.values():
+        value.const_value = None
     return _tensor_specs(graph.graph.inputs), _tensor_specs(graph.graph.outputs)
 
 
@@ -110,6 +113,7 @@ def _transpose_weights(graph: ir.Graph) -> None:
         graph.remove(node, safe=True)
         if not weight.uses():
             del graph.initializers[weight.name]
+            weight.const_value = None
 
 
 def _transposing(source: ir.TensorProtocol, order: list[int]) -> Callable[[], Any]:
