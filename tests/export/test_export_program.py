@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import multiprocessing
 import os
 import random
 import shutil
@@ -11,11 +11,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from sdrt import manifest
 from sdrt.bundle import Bundle
+from sdrt_export.exporter import export
+
+
+class Exported(Protocol):
+    bundle: Path
+
+    def stage(self, target: Path) -> Path: ...
+
 
 SDRT = (sys.executable, "-m", "sdrt", "export")
 
@@ -114,32 +123,42 @@ def test_wrong_settings_are_refused(tiny: Path, tmp_path: Path, arguments: list[
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_hundred_kills_leave_the_old_bundle_or_the_new(tiny: Path, tmp_path: Path) -> None:
-    """SIGKILL a real export of one of two checkpoints over a bundle, at random moments up to its end."""
-    target = tmp_path / "bundle"
-    started = time.monotonic()
-    assert run(tiny, "-o", target).returncode == 0
-    whole = time.monotonic() - started
-    reference = files_of(target)
-    other = shutil.copytree(tiny, tmp_path / "other")
-    (other / "sdrt_defaults.json").write_text('{"steps": 7}')
+def test_a_hundred_kills_leave_the_old_bundle_or_the_new(
+    tiny: Path, exported: Exported, tmp_path: Path
+) -> None:
+    """SIGKILL an export over a bundle at random moments, from the first graph to the last clean-up.
+
+    Two checkpoints that differ in name alone take turns, so that it shows whose bundle is there. Every other
+    export finds all graphs finished: then the kill falls on the manifest, the swap and the cleaning.
+    """
+    sources = [tiny, shutil.copytree(tiny, tmp_path / "other")]
+    target = shutil.copytree(exported.bundle, tmp_path / "bundle")
+    staging = tmp_path / ".bundle.sdrt-staging"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sdrt_export.filling", "sdrt_export.sources"])
+    whole = {False: 20.0, True: 1.0}  # seconds; follows the slowest export that ran to its end
     chance = random.Random(0)
-    killed, seen = 0, set()
-    while killed < 100:
-        source = other if chance.random() < 0.5 else tiny
-        process = subprocess.Popen(
-            [*SDRT, str(source), "-o", str(target), "--force"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(chance.uniform(0, 0.8 * whole))
+    kills = {False: 0, True: 0}
+    seen = set()
+    while sum(kills.values()) < 100:
+        late = kills[True] <= kills[False]
+        if late:
+            shutil.rmtree(staging, ignore_errors=True)
+            exported.stage(target)
+        source = str(chance.choice(sources))
+        process = context.Process(target=export, args=(source, target), kwargs={"force": True})
+        started = time.monotonic()
+        process.start()
+        process.join(chance.uniform(0, whole[late]))
         process.kill()
-        killed += process.wait() == -signal.SIGKILL
+        process.join()
+        if process.exitcode == 0:
+            whole[late] = max(whole[late], time.monotonic() - started)
+        kills[late] += process.exitcode == -signal.SIGKILL
         bundle = Bundle.open(target, verify="full")
-        assert files_of(target).keys() == reference.keys()
-        seen.add(bundle.manifest.defaults.steps)
-    assert seen == {7, 20}, "the bundle was never replaced"
-    assert run(tiny, "-o", target, "--force").returncode == 0
-    assert files_of(target) == reference
+        assert files_of(target).keys() == bundle.manifest.files.keys() | {"sdrt.json"}
+        seen.add(bundle.manifest.made_by.source)
+    assert seen == set(map(str, sources)), "the bundle was never replaced"
+    export(str(tiny), target, force=True)
+    assert manifest.read(target / "sdrt.json").files == manifest.read(exported.bundle / "sdrt.json").files
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "other"]

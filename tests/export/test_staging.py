@@ -132,7 +132,6 @@ def test_a_kill_at_any_moment_leaves_a_whole_bundle(tmp_path: Path, swap: str) -
     """SIGKILL a process that commits bundles in a row; all files of one bundle hold the same number."""
     target = tmp_path / "b"
     chance = random.Random(0)
-    commits = 0
     for _ in range(20):
         process = subprocess.Popen(
             [sys.executable, "-c", COMMITTER, str(target), swap], stdout=subprocess.PIPE, text=True
@@ -141,13 +140,12 @@ def test_a_kill_at_any_moment_leaves_a_whole_bundle(tmp_path: Path, swap: str) -
         process.stdout.readline()
         time.sleep(chance.uniform(0, 0.05))
         process.send_signal(signal.SIGKILL)
-        commits += len(process.communicate()[0].split())
+        process.communicate()
         if swap == "two renames" and not target.exists():
             with staging(target, force=True):  # what the next export does first
                 pass
         texts = {path.name: path.read_text() for path in target.iterdir()}
         assert texts.keys() == {"a", "b", "sdrt.json"}
         assert len(set(texts.values())) == 1
-    assert commits > 20
     commit(target, "last")
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
