@@ -16,6 +16,7 @@ from sdrt.onnx_external_data import external_files
 from sdrt.verified import VerifiedFiles
 
 DEMO = Path(__file__).parent / "demo"
+TOKENIZER = "tokenizer/tokenizer.json"
 
 Verify = Literal["fast", "full"]
 
@@ -37,12 +38,13 @@ class Bundle:
         *,
         verify: Verify = "full",
         remembered: VerifiedFiles | None = None,
-        progress: Callable[[str], None] = lambda name: None,
+        progress: Callable[[str], None] = lambda stage: None,
     ) -> Bundle:
         """Read the manifest and check every file against it.
 
         verify: `fast` checks presence, size and header; `full` the SHA-256 as well. remembered: files that
-        passed a full check before and have not changed since are not read again. progress: is told each file.
+        passed a full check before and have not changed since are not read again. progress: is told each
+        stage.
         Raises BundleError naming the file, and what mends it.
         """
         path = Path(path)
@@ -50,15 +52,14 @@ class Bundle:
             raise BundleError(f"there is no bundle at {path}; make one with: sdrt export SOURCE -o {path}")
         bundle = cls(path=path, manifest=manifests.read(path / manifests.FILE_NAME))
         for name, entry in bundle.manifest.files.items():
-            progress(name)
+            progress(f"checking {name}")
             bundle._check(name, entry, verify, remembered)
         if remembered is not None:
             remembered.save()
+        for needed in (TOKENIZER, *(graph.path for graph in bundle.manifest.graphs.values())):
+            if needed not in bundle.manifest.files:
+                raise BundleError(f"{path}: {needed} is not among the manifest's files; export it again")
         for graph in bundle.manifest.graphs.values():
-            if graph.path not in bundle.manifest.files:
-                raise BundleError(
-                    f"{path}: graph {graph.path} is not among the manifest's files; export it again"
-                )
             # under another name its external data would not have been looked at
             if not graph.path.endswith(".onnx"):
                 raise BundleError(f"{path}: graph {graph.path} is not named .onnx; export it again")

@@ -16,18 +16,22 @@ def find_bundle(name: str | None) -> Path:
 
     Raises UnknownNameError with the nearest names, BundleError for a path where nothing is.
     """
-    if name is None or name == "demo":
+    if name is None:
         return DEMO
+    if not name:
+        raise UnknownNameError("model", name, exported_bundles())
     try:
         for folder in (Path(name), ENGINES / name):
             if (folder / FILE_NAME).is_file():
                 return folder
     except OSError as error:  # a name too long, a folder that may not be read
         raise BundleError(f"there is no bundle at {name}: {error.strerror}") from None
+    if name == "demo":
+        return DEMO
     if Path(name).is_dir():
         raise BundleError(f"{name} is no bundle: it has no {FILE_NAME}; make one with: sdrt export {name}")
     if Path(name).name != name or Path(name).exists():
-        raise BundleError(f"there is no bundle at {name}; make one with: sdrt export SOURCE -o {name}")
+        raise BundleError(f"there is no bundle at {name}; make one with: sdrt export SOURCE -o DIR")
     raise UnknownNameError("model", name, exported_bundles())
 
 

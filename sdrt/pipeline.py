@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdrt import metadata
-from sdrt.backends import Backend, Runtime, open_runtime
-from sdrt.bundle import DEMO, Bundle, Verify
+from sdrt.backends import Array, Backend, Runtime, open_runtime
+from sdrt.bundle import DEMO, TOKENIZER, Bundle, Verify
 from sdrt.decode import Decoder
 from sdrt.denoise import Denoising, Sample, StepGraph, guidance_rows
 from sdrt.errors import BundleError
@@ -63,30 +63,42 @@ class Picture:
 class Pipeline:
     """A loaded bundle. Not safe for use from several threads at once: its graphs have one set of buffers."""
 
-    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+    def __init__(
+        self, bundle: Bundle, runtime: Runtime, *, progress: Callable[[str], None] = lambda stage: None
+    ) -> None:
+        def load(name: GraphName) -> Backend:
+            progress(f"loading {name}")
+            return self._load(name)
+
         self.bundle = bundle
         self.runtime = runtime
-        tokenizer = PromptTokenizer(bundle.path / "tokenizer" / "tokenizer.json", bundle.manifest.text)
+        tokenizer = PromptTokenizer(bundle.path / TOKENIZER, bundle.manifest.text)
         # one after the other: onnxruntime holds the interpreter's lock while it loads a graph
-        self._text_encoder = TextEncoder(runtime, tokenizer, self._load("text_encoder"))
-        self._unet = self._load("unet")
-        self._decoder = Decoder(runtime, self._load("vae_decoder"), bundle.manifest.vae)
+        self._text_encoder = TextEncoder(runtime, tokenizer, load("text_encoder"))
+        self._unet = load("unet")
+        self._decoder = Decoder(runtime, load("vae_decoder"), bundle.manifest.vae)
         self._step = StepGraph(runtime, self._unet.inputs["sample"].dtype)
 
     @classmethod
     def load(
-        cls, bundle: Path | str | None = None, *, backend: str = "onnxruntime", verify: Verify = "full"
+        cls,
+        bundle: Path | str | None = None,
+        *,
+        backend: str = "onnxruntime",
+        verify: Verify = "full",
+        progress: Callable[[str], None] = lambda stage: None,
     ) -> Pipeline:
         """Open a bundle folder (None: the demo model of the package) and load its graphs.
 
         verify: `full` hashes every file unless it passed before and has not changed since; `fast` looks at
-        sizes and headers only.
+        sizes and headers only. progress: is told each stage.
         Raises BundleError, UnknownNameError, MissingExtraError or BackendUnavailableError.
         """
         runtime = open_runtime(backend)
         remembered = VerifiedFiles(cache_folder() / "verified.json")
         path = DEMO if bundle is None else Path(bundle)
-        return cls(Bundle.open(path, verify=verify, remembered=remembered), runtime)
+        checked = Bundle.open(path, verify=verify, remembered=remembered, progress=progress)
+        return cls(checked, runtime, progress=progress)
 
     def close(self) -> None:
         """Free the graphs; the pipeline cannot be used after. Leaving a `with` block does it too."""
@@ -122,11 +134,7 @@ class Pipeline:
         the loop.
         """
         table = request.compile(self.manifest)
-        embeddings, guidance = guidance_rows(
-            request.guidance_scale,
-            self._text_encoder.encode(request.negative_prompt),
-            self._text_encoder.encode(request.prompt),
-        )
+        embeddings, guidance = self._encode(request)
         batch = min(max(_BATCH_PIXELS // (request.width * request.height), 1), _MAX_BATCH)
         for first in range(0, request.count, batch):
             requests = [
@@ -151,6 +159,13 @@ class Pipeline:
                 yield Picture(
                     pixels=pixels, request=one, texts=metadata.texts(one, self.manifest, self.runtime.name)
                 )
+
+    def _encode(self, request: Request) -> tuple[list[Array], list[float]]:
+        positive = self._text_encoder.encode(request.prompt)
+        if request.guidance_scale == 1.0:  # the negative prompt has no weight
+            return guidance_rows(1.0, positive, positive)
+        negative = self._text_encoder.encode(request.negative_prompt, called="negative prompt")
+        return guidance_rows(request.guidance_scale, negative, positive)
 
     def _denoise(self, samples: list[Sample], *, width: int, height: int) -> Denoising:
         vae = self.manifest.vae

@@ -24,12 +24,14 @@ class TextEncoder:
         graph.bind(self._buffers)
         self._encoded: OrderedDict[bytes, Array] = OrderedDict()
 
-    def encode(self, prompt: str) -> Array:
+    def encode(self, prompt: str, *, called: str = "prompt") -> Array:
         """Last hidden states of one prompt: [L, D] in the encoder's precision.
+
+        called: what messages call it.
 
         Prompts are encoded one at a time, so that a prompt's states do not depend on its neighbours.
         """
-        ids = self._tokenizer.encode(prompt)
+        ids = self._tokenizer.encode(prompt, called=called)
         key = ids.tobytes()
         if key not in self._encoded:
             self._device.upload(ids[None], self._buffers["input_ids"])

@@ -26,17 +26,18 @@ class PromptTokenizer:
         self._tokenizer.no_padding()
         self._settings = settings
 
-    def encode(self, prompt: str) -> NDArray[np.int64]:
+    def encode(self, prompt: str, *, called: str = "prompt") -> NDArray[np.int64]:
         """Begin, tokens, end, padding: [max_length] int64.
 
-        A prompt of more than max_length - 2 tokens is cut, with a warning that quotes what was left out.
+        called: what messages call it. More than max_length - 2 tokens are cut, with a warning that quotes
+        what was left out.
         Raises InputError for text that is not valid Unicode.
         """
         try:
             prompt.encode()
         except UnicodeEncodeError as error:
             raise InputError(
-                f"the prompt is not valid Unicode: remove the lone surrogate at position {error.start}"
+                f"the {called} is not valid Unicode: remove the lone surrogate at position {error.start}"
             ) from None
         encoding = self._tokenizer.encode(prompt, add_special_tokens=False)
         settings = self._settings
@@ -44,7 +45,7 @@ class PromptTokenizer:
         if len(encoding.ids) > room:
             left_out = prompt[encoding.offsets[room][0] :]
             warnings.warn(
-                f"the prompt has {len(encoding.ids)} tokens, the model reads {room}; "
+                f"the {called} has {len(encoding.ids)} tokens, the model reads {room}; "
                 f"left out: {left_out[:60]!r}{' ...' if len(left_out) > 60 else ''}",
                 stacklevel=2,
             )

@@ -20,7 +20,7 @@ from statistics import median
 import click
 
 from sdrt.backends import Backend, Buffer, open_runtime
-from sdrt.bundle import DEMO, Bundle
+from sdrt.bundle import DEMO, TOKENIZER, Bundle
 from sdrt.denoise import Denoising, Sample, StepGraph, guidance_rows
 from sdrt.noise import NoiseGenerator
 from sdrt.samplers import compile_sampler
@@ -65,7 +65,7 @@ def step_overhead(runs: int) -> dict[str, float]:
     unet = TimedGraph(runtime.load(bundle.path / manifest.graphs["unet"].path))
     encoder = TextEncoder(
         runtime,
-        PromptTokenizer(bundle.path / "tokenizer" / "tokenizer.json", manifest.text),
+        PromptTokenizer(bundle.path / TOKENIZER, manifest.text),
         runtime.load(bundle.path / manifest.graphs["text_encoder"].path),
     )
     defaults, vae = manifest.defaults, manifest.vae

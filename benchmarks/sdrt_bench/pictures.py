@@ -1,6 +1,6 @@
 """The pictures of the documentation.
 
-    python -m sdrt_bench.pictures docs/demo.png        also: make pictures
+python -m sdrt_bench.pictures docs/demo.png        also: make pictures
 """
 
 from __future__ import annotations

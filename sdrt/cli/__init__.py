@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import os
 import sys
 import traceback
 import warnings
@@ -85,7 +84,7 @@ def main() -> NoReturn:
         text = " ".join(str(error).split())
         click.echo(f"Error: {type(error).__name__}: {text}; this is a bug, --debug shows where", err=True)
         code = 1
-    _exit(code if isinstance(code, int) else 0)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _report(error: SdrtError | click.ClickException | MemoryError) -> int:
@@ -108,12 +107,3 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: object, *
     # only sdrt's own warnings are for the user; those of libraries are for their developers
     if category is UserWarning:
         click.echo(f"Warning: {message}", err=True)
-
-
-def _exit(code: int) -> NoReturn:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # whoever read our output has gone; the interpreter would complain when it flushes again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)

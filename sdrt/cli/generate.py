@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from sdrt.cli.status import status
 from sdrt.image_files import check_output, default_name
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def generate(
         limits=not no_limits,
         **settings,
     )
-    pipeline = Pipeline.load(bundle, backend=backend, verify=verify)
+    with status() as progress:
+        pipeline = Pipeline.load(bundle, backend=backend, verify=verify, progress=progress)
     loaded = time.perf_counter()
     paths = []
     with _progress_bar(request) as on_step:

@@ -17,7 +17,7 @@ from sdrt.errors import InputError
 def info(target: str, as_json: bool) -> None:
     """Show what a bundle holds, or how a picture was made."""
     path = Path(target)
-    if path.is_file():
+    if path.is_file() or path.suffix.lower() == ".png":
         _image(path, as_json)
     else:
         _bundle(target, as_json)

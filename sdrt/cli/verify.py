@@ -6,6 +6,8 @@ import json
 
 import click
 
+from sdrt.cli.status import status
+
 
 @click.command()
 @click.argument("bundle", required=False)
@@ -20,7 +22,8 @@ def verify(bundle: str | None, fast: bool, as_json: bool) -> None:
     from sdrt.models import find_bundle
 
     path = find_bundle(bundle)
-    checked = Bundle.open(path, verify="fast" if fast else "full")
+    with status() as progress:
+        checked = Bundle.open(path, verify="fast" if fast else "full", progress=progress)
     files = checked.manifest.files
     size = sum(entry.size for entry in files.values())
     if as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sdrt.errors import InputError
 from sdrt.samplers.schedule import NoiseSchedule
 from sdrt.samplers.table import Point
 
@@ -17,13 +18,20 @@ def timesteps(schedule: NoiseSchedule, count: int) -> Array:
     """`count` falling training timesteps: [count] float64, fractional with linspace spacing.
 
     Table 2 of Lin et al. 2023, https://arxiv.org/abs/2305.08891.
+    Raises InputError if the first would be one the model was not trained on.
     """
     total = schedule.num_train_timesteps
     if schedule.timestep_spacing == "linspace":
         return np.linspace(0, total - 1, count)[::-1]
-    if schedule.timestep_spacing == "leading":
-        return np.arange(count - 1, -1, -1.0) * (total // count) + schedule.steps_offset
-    return np.round(np.arange(total, 0, -total / count))[:count] - 1.0
+    if schedule.timestep_spacing == "trailing":
+        return np.round(np.arange(total, 0, -total / count))[:count] - 1.0
+    times = np.arange(count - 1, -1, -1.0) * (total // count) + schedule.steps_offset
+    if times[0] > total - 1:  # 1000 leading timesteps with an offset of 1, say
+        raise InputError(
+            f"leading spacing starts {count} timesteps at {times[0]:.0f}, the model knows 0 to {total - 1}; "
+            "take fewer steps or another spacing"
+        )
+    return times
 
 
 def single(values: Array) -> Array:
