@@ -9,8 +9,9 @@ State, guidance and the sampler's matrix are float32 whatever the network comput
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdrt import graphs as shipped
 from sdrt.samplers import COLUMNS, SLOTS
@@ -64,7 +65,7 @@ def step_graph(precision: str) -> onnx.ModelProto:
     make.node("Mul", ["x", "c_in"], "scaled")
     make.node("Gather", ["scaled", "owners"], "tiled", axis=0)
     make.node("Cast", ["tiled"], "sample", to=make.network)
-    latents = ["samples", SLOTS, "channels", "height", "width"]
+    latents: list[int | str] = ["samples", SLOTS, "channels", "height", "width"]
     return make.model(
         f"step_{precision}",
         inputs={
@@ -161,7 +162,7 @@ class _Maker:
 
         self._initializers.append(numpy_helper.from_array(np.array(value, dtype), name))
 
-    def node(self, operator: str, inputs: list[str], output: str, **attributes: object) -> None:
+    def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> None:
         from onnx import helper
 
         self._nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
@@ -184,8 +185,8 @@ class _Maker:
         self,
         name: str,
         *,
-        inputs: dict[str, tuple[int, list[int | str]]],
-        outputs: dict[str, tuple[int, list[int | str]]],
+        inputs: Mapping[str, tuple[int, Sequence[int | str]]],
+        outputs: Mapping[str, tuple[int, Sequence[int | str]]],
     ) -> onnx.ModelProto:
         from onnx import checker, helper
 
