@@ -1,9 +1,9 @@
 """GroupNormalization nodes, written out for onnxruntime.
 
 onnxruntime 1.31 has no CPU kernel for GroupNormalization: it parses the operator's textual definition anew
-for each node, 3.8 ms of load time apiece, and runs the twelve operators found there. Normalizing each group as
-an instance, then scaling each channel, is the same sum in half the time (24 ms and 12 ms for [2, 320, 64, 64]
-on two cores), and loads at once.
+for each node, 3.8 ms of load time apiece, and runs the twelve operators found there. Normalizing each group
+as an instance, then scaling each channel, is the same sum in half the time (24 ms and 12 ms for
+[2, 320, 64, 64] on two cores), and loads at once.
 """
 
 from __future__ import annotations
