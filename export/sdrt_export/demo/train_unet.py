@@ -20,12 +20,12 @@ from .train_text import tokenize
 from .train_vae import encode
 from .training import Draws, Log, Schedule, Trainer
 
-SCHEDULE = Schedule(steps=7_000, batch=64, learning_rate=1.2e-3, decay=0.4, warmup=300, averaging=0.999)
+SCHEDULE = Schedule(steps=6_500, batch=64, learning_rate=1.2e-3, decay=0.4, warmup=300, averaging=0.999)
 
 # Share of captions replaced by an empty one, for classifier-free guidance.
 DROPOUT = 0.1
-# Share of scenes of two things, before and after the first `CURRICULUM` of the steps.
-PAIRS_FIRST, PAIRS_LATER, CURRICULUM = 0.2, 0.45, 0.3
+# Share of scenes of two things, in the first `CURRICULUM` steps and later.
+PAIRS_FIRST, PAIRS_LATER, CURRICULUM = 0.2, 0.45, 2_100
 # What stands where is decided in the noisiest steps: this share of timesteps comes from 700 to 999.
 NOISY_SHARE, NOISY_FROM = 0.4, 700
 
@@ -75,7 +75,7 @@ def train_unet(data: Dataset, folder: Path, device: str, seed: int, steps: int |
 
     def loss(draws: Draws) -> Tensor:
         rng = draws.numpy
-        pairs = PAIRS_FIRST if draws.step < CURRICULUM * schedule.steps else PAIRS_LATER
+        pairs = PAIRS_FIRST if draws.step < CURRICULUM else PAIRS_LATER
         rows = data.sample(schedule.batch, pairs, rng)
         texts = [
             empty_caption(rng) if rng.random() < DROPOUT else caption(data.scenes[row], rng) for row in rows
