@@ -25,6 +25,7 @@ FILE_NAME = "model.onnx"
 DATA_NAME = FILE_NAME + ".data"
 IR_VERSION = 10  # onnxruntime 1.31 refuses 14
 PREFIX = "model."
+WORTH_HALVING = 1024  # elements; every Cast costs load time, and biases and norms hardly take space
 # One size of example suffices, as long as no two free axes share a number and none is 1.
 EXAMPLE = {"batch": 2, "height": 9, "width": 13}
 
@@ -178,7 +179,7 @@ def _halve_weights(graph: ir.Graph, spec: GraphSpec) -> None:
     first = graph[0]
     for value in list(graph.initializers.values()):
         tensor = value.const_value
-        if tensor.dtype != ir.DataType.FLOAT or tensor.size < 2:
+        if tensor.dtype != ir.DataType.FLOAT or tensor.size < WORTH_HALVING:
             continue
         if not _is_half(tensor):
             if "." not in value.name:  # a constant of the code, such as the frequencies of the time embedding
