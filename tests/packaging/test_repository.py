@@ -20,7 +20,7 @@ def test_versions_agree():
 
 def test_every_dependency_is_constrained():
     pinned = {
-        line.split("==")[0].lower()
+        line.split("==")[0].lower().replace("_", "-")
         for line in (ROOT / "constraints.txt").read_text().splitlines()
         if "==" in line and not line.startswith("#")
     }
