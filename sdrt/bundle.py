@@ -70,15 +70,14 @@ class Bundle:
         if remembered is not None and remembered.has(file, entry.sha256):
             return
         _check_size(file, entry.size)
+        if verify == "full" and sha256(file) != entry.sha256:
+            raise BundleError(
+                f"{file} is damaged: its SHA-256 is not the manifest's; export the bundle again"
+            )
         if name.endswith(".onnx"):
             self._check_graph(name, file)
-        if verify == "full":
-            if sha256(file) != entry.sha256:
-                raise BundleError(
-                    f"{file} is damaged: its SHA-256 is not the manifest's; export the bundle again"
-                )
-            if remembered is not None:
-                remembered.add(file, entry.sha256)
+        if verify == "full" and remembered is not None:
+            remembered.add(file, entry.sha256)
 
     def _inside(self, name: str) -> Path:
         """The file of that name if it is a plain one within the bundle."""

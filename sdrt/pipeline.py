@@ -66,17 +66,13 @@ class Pipeline:
     def __init__(
         self, bundle: Bundle, runtime: Runtime, *, progress: Callable[[str], None] = lambda stage: None
     ) -> None:
-        def load(name: GraphName) -> Backend:
-            progress(f"loading {name}")
-            return self._load(name)
-
         self.bundle = bundle
         self.runtime = runtime
+        self._progress = progress
         tokenizer = PromptTokenizer(bundle.path / TOKENIZER, bundle.manifest.text)
-        # one after the other: onnxruntime holds the interpreter's lock while it loads a graph
-        self._text_encoder = TextEncoder(runtime, tokenizer, load("text_encoder"))
-        self._unet = load("unet")
-        self._decoder = Decoder(runtime, load("vae_decoder"), bundle.manifest.vae)
+        self._text_encoder = TextEncoder(runtime, tokenizer, self._load("text_encoder"))
+        self._unet = self._load("unet")
+        self._decoder = Decoder(runtime, self._load("vae_decoder"), bundle.manifest.vae)
         self._step = StepGraph(runtime, self._unet.inputs["sample"].dtype)
 
     @classmethod
@@ -177,6 +173,7 @@ class Pipeline:
         entry = self.manifest.graphs.get(name)
         if entry is None:
             raise BundleError(f"{self.bundle.path} has no {name} graph; export the bundle again")
+        self._progress(f"loading {name}")
         graph = self.runtime.load(self.bundle.path / entry.path)
         for kind, said, found in (
             ("inputs", entry.inputs, graph.inputs),
