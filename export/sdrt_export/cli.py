@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -57,7 +59,7 @@ def export(
     for package in PACKAGES:
         if find_spec(package) is None:
             raise MissingExtraError(package, "export")
-    with _progress() as progress:
+    with _progress() as show, _stopping_at_stages(show) as progress:
         from .exporter import export as run
 
         target = run(
@@ -71,6 +73,28 @@ def export(
             progress=progress,
         )
     click.echo(target)
+
+
+@contextlib.contextmanager
+def _stopping_at_stages(show: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+    """Stop at the next stage after Ctrl-C, should a library have swallowed it; torch.export can."""
+    interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.default_int_handler(number, frame)
+
+    def stage(name: str) -> None:
+        if interrupted:
+            raise KeyboardInterrupt
+        show(name)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield stage
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

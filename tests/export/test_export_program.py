@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import random
@@ -17,6 +18,7 @@ import pytest
 
 from sdrt import manifest
 from sdrt.bundle import Bundle
+from sdrt_export.cli import _stopping_at_stages
 from sdrt_export.exporter import export
 
 
@@ -105,6 +107,18 @@ def test_interrupt_exits_130_and_frees_the_lock(tiny: Path, tmp_path: Path) -> N
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert {path.name for path in tmp_path.iterdir()} <= {".b.sdrt-staging"}
+
+
+def test_interrupt_that_a_library_swallows_stops_at_the_next_stage() -> None:
+    seen: list[str] = []
+    with _stopping_at_stages(seen.append) as stage:
+        stage("one")
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            stage("two")
+    assert seen == ["one"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize(
