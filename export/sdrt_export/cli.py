@@ -78,6 +78,10 @@ def export(
 @contextlib.contextmanager
 def _stopping_at_stages(show: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
     """Stop at the next stage after Ctrl-C, should a library have swallowed it; torch.export can."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:  # started in the background, where Ctrl-C is for others
+        yield show
+        return
     interrupted = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -90,7 +94,7 @@ def _stopping_at_stages(show: Callable[[str], None]) -> Iterator[Callable[[str],
             raise KeyboardInterrupt
         show(name)
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
     try:
         yield stage
     finally:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -96,7 +97,11 @@ def test_existing_target_is_refused_before_any_work(tiny: Path, tmp_path: Path) 
 
 def test_interrupt_exits_130_and_frees_the_lock(tiny: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [*SDRT, str(tiny), "-o", str(tmp_path / "b")], stderr=subprocess.PIPE, text=True
+        [*SDRT, str(tiny), "-o", str(tmp_path / "b")],
+        stderr=subprocess.PIPE,
+        text=True,
+        # a test run in the background of a shell would hand its ignored SIGINT down
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stderr is not None
     for line in process.stderr:
@@ -109,7 +114,22 @@ def test_interrupt_exits_130_and_frees_the_lock(tiny: Path, tmp_path: Path) -> N
     assert {path.name for path in tmp_path.iterdir()} <= {".b.sdrt-staging"}
 
 
-def test_interrupt_that_a_library_swallows_stops_at_the_next_stage() -> None:
+@pytest.fixture
+def sigint() -> Iterator[Callable[[signal.Handlers | Callable[..., object]], object]]:
+    """Set how this process takes SIGINT, for the length of a test."""
+    before = signal.getsignal(signal.SIGINT)
+    yield lambda handler: signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ignored_interrupts_stay_ignored(sigint: Callable[..., object]) -> None:
+    sigint(signal.SIG_IGN)
+    with _stopping_at_stages(lambda stage: None):
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_interrupt_that_a_library_swallows_stops_at_the_next_stage(sigint: Callable[..., object]) -> None:
+    sigint(signal.default_int_handler)
     seen: list[str] = []
     with _stopping_at_stages(seen.append) as stage:
         stage("one")
