@@ -31,11 +31,13 @@ class InputError(SdrtError):
 
 
 class UnknownNameError(InputError):
-    """A name that is in no table; the message lists the nearest ones."""
+    """A name that is in no table; the message lists the nearest of `known`, or the first if none is near."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        known = sorted(known)
-        near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4) or known[:8]
+        known = list(known)
+        spellings = {spelling.lower(): spelling for spelling in reversed(known)}
+        near = difflib.get_close_matches(name.lower(), sorted(spellings), n=3, cutoff=0.4)
+        near = [spellings[key] for key in near] or known[:8]
         super().__init__(f"unknown {kind} {name!r}; did you mean {' or '.join(near)}?")
 
 

@@ -50,7 +50,7 @@ def _parameters(request: Request, manifest: Manifest) -> str:
     settings = {
         "Steps": request.steps,
         "Sampler": SAMPLERS[request.sampler].title,
-        "Schedule type": "Karras" if request.karras else None,
+        "Schedule type": None if request.sigma_schedule == "plain" else request.sigma_schedule.capitalize(),
         "CFG scale": f"{request.guidance_scale:g}",
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}",
@@ -74,8 +74,9 @@ def _own(request: Request, manifest: Manifest, backend: str) -> dict[str, Any]:
         "steps": request.steps,
         "guidance_scale": request.guidance_scale,
         "sampler": request.sampler,
-        "karras": request.karras,
-        "spacing": request.spacing or manifest.schedule.timestep_spacing,
+        "sigma_schedule": request.sigma_schedule,
+        "eta": request.eta,
+        "spacing": request.spacing,
         "seed": request.seed,
         "model": {
             "name": manifest.name,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sdrt.errors import InputError
 from sdrt.manifest import Manifest
-from sdrt.samplers import SamplerTable, Spacing, compile_sampler, find_sampler
+from sdrt.samplers import SamplerTable, SigmaSchedule, Spacing, compile_sampler, find_sampler
 
 MAX_PIXELS = 2048 * 2048
 MAX_STEPS = 200
@@ -18,7 +18,10 @@ _SEEDS = 2**32
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A complete, valid request. width, height: pixels; picture i of `count` uses seed + i."""
+    """A complete, valid request. width, height: pixels; picture i of `count` uses seed + i.
+
+    spacing, sigma_schedule, eta: None, `plain` and None where the sampler has no choice.
+    """
 
     prompt: str
     negative_prompt: str
@@ -27,15 +30,21 @@ class Request:
     steps: int
     guidance_scale: float
     sampler: str
-    karras: bool
     spacing: Spacing | None
+    sigma_schedule: SigmaSchedule
+    eta: float | None
     seed: int
     count: int
 
     def compile(self, manifest: Manifest) -> SamplerTable:
         """The sampler's table for this model."""
         return compile_sampler(
-            self.sampler, manifest.schedule, self.steps, spacing=self.spacing, karras=self.karras
+            self.sampler,
+            manifest.schedule,
+            self.steps,
+            spacing=self.spacing,
+            sigma_schedule=self.sigma_schedule,
+            eta=self.eta,
         )
 
 
@@ -49,8 +58,9 @@ def resolve_request(
     steps: int | None = None,
     guidance_scale: float | None = None,
     sampler: str | None = None,
-    karras: bool = False,
     spacing: Spacing | None = None,
+    sigma_schedule: SigmaSchedule | None = None,
+    eta: float | None = None,
     seed: int | None = None,
     count: int = 1,
     limits: bool = True,
@@ -63,7 +73,11 @@ def resolve_request(
     defaults = manifest.defaults
     if sampler is None:
         sampler = defaults.sampler
-    found, named_karras = find_sampler(sampler)
+    found, named = find_sampler(sampler)
+    schedule = manifest.schedule
+    inherited = schedule.sigma_schedule if found.has_sigma_schedules else "plain"
+    if spacing is None and len(found.spacings) > 1:
+        spacing = schedule.timestep_spacing
     request = Request(
         prompt=prompt,
         negative_prompt=negative_prompt,
@@ -72,8 +86,9 @@ def resolve_request(
         steps=_at_least_one("steps", defaults.steps if steps is None else steps),
         guidance_scale=defaults.guidance_scale if guidance_scale is None else float(guidance_scale),
         sampler=found.name,
-        karras=karras or named_karras,
         spacing=spacing,
+        sigma_schedule=sigma_schedule or named or inherited,
+        eta=found.eta if eta is None else float(eta),
         seed=secrets.randbelow(_SEEDS) if seed in (None, -1) else int(seed or 0),
         count=_at_least_one("count", count),
     )

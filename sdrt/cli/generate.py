@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from sdrt.cli.sampler_options import asked_sigma_schedule, sampler_options
 from sdrt.cli.status import status
 from sdrt.image_files import check_output, default_name
 
 if TYPE_CHECKING:
     from sdrt.pipeline import Progress
     from sdrt.request import Request
+    from sdrt.samplers import SigmaSchedule
 
 
 @click.command(context_settings={"show_default": True})
@@ -29,12 +31,7 @@ if TYPE_CHECKING:
 @click.option("--steps", type=int, help="Sampler steps.  [default: the model's]")
 @click.option("-g", "--guidance", type=float, help="Guidance scale; 1 is none.  [default: the model's]")
 @click.option("--sampler", metavar="NAME", help="As `sdrt samplers` lists them.  [default: the model's]")
-@click.option("--karras", is_flag=True, help="Use Karras's noise levels.")
-@click.option(
-    "--spacing",
-    type=click.Choice(["leading", "trailing", "linspace"]),
-    help="Where timesteps lie.  [default: the model's]",
-)
+@sampler_options
 @click.option("--seed", type=int, default=-1, help="Picture i uses seed + i; -1 is a random seed.")
 @click.option("-n", "--count", type=int, default=1, help="How many pictures.")
 @click.option("-W", "--width", type=int, help="Pixels.  [default: the model's]")
@@ -59,6 +56,8 @@ def generate(
     model: str | None,
     negative: str,
     guidance: float | None,
+    sigma_schedule: SigmaSchedule | None,
+    karras: bool,
     backend: str,
     output: Path | None,
     verify: Literal["full", "fast"],
@@ -85,6 +84,7 @@ def generate(
         prompt,
         negative_prompt=negative,
         guidance_scale=guidance,
+        sigma_schedule=asked_sigma_schedule(sigma_schedule, karras),
         limits=not no_limits,
         **settings,
     )
@@ -146,8 +146,9 @@ def _progress_bar(request: Request) -> Iterator[Callable[[Progress], None]]:
 def _summary(request: Request) -> str:
     from sdrt.samplers import SAMPLERS
 
-    karras = " Karras" if request.karras else ""
-    sampler = SAMPLERS[request.sampler].title + karras
+    sampler = SAMPLERS[request.sampler].title
+    if request.sigma_schedule != "plain":
+        sampler += f" {request.sigma_schedule.capitalize()}"
     return (
         f"{request.width}x{request.height}, {request.steps} steps of {sampler}, "
         f"guidance {request.guidance_scale:g}, seed {request.seed}"

@@ -2,137 +2,68 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import msgspec
 
-from sdrt.errors import InputError, UnknownNameError
-from sdrt.samplers.ddim import compile_ddim
-from sdrt.samplers.dpmpp import compile_dpmpp_2m
-from sdrt.samplers.euler import compile_euler
-from sdrt.samplers.schedule import NoiseSchedule, PredictionType, Spacing
-from sdrt.samplers.table import COLUMNS, SLOTS, SamplerTable
+from sdrt.errors import InputError
+from sdrt.samplers.catalogue import SAMPLERS, Sampler, find_sampler
+from sdrt.samplers.schedule import FinalSigma, NoiseSchedule, PredictionType, SigmaSchedule, Spacing
+from sdrt.samplers.table import COLUMNS, SLOTS, SamplerTable, compile_path
 
 __all__ = [
     "COLUMNS",
     "SAMPLERS",
     "SLOTS",
+    "FinalSigma",
     "NoiseSchedule",
     "PredictionType",
     "Sampler",
     "SamplerTable",
+    "SigmaSchedule",
     "Spacing",
     "compile_sampler",
     "find_sampler",
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sampler:
-    """One entry of the table of samplers.
-
-    title: as AUTOMATIC1111 writes it; aliases: other tools' names and diffusers' class.
-    order: the power of the step size that the error falls with; has_karras: may use Karras's noise levels.
-    """
-
-    name: str
-    title: str
-    aliases: tuple[str, ...]
-    order: int
-    evaluations_per_step: int
-    stochastic: bool
-    has_karras: bool
-    compile: Callable[..., SamplerTable]
-
-
-SAMPLERS = {
-    sampler.name: sampler
-    for sampler in (
-        Sampler(
-            name="ddim",
-            title="DDIM",
-            aliases=("DDIMScheduler",),
-            order=1,
-            evaluations_per_step=1,
-            stochastic=False,
-            has_karras=False,
-            compile=compile_ddim,
-        ),
-        Sampler(
-            name="euler",
-            title="Euler",
-            aliases=("k_euler", "EulerDiscreteScheduler"),
-            order=1,
-            evaluations_per_step=1,
-            stochastic=False,
-            has_karras=True,
-            compile=compile_euler,
-        ),
-        Sampler(
-            name="dpmpp_2m",
-            title="DPM++ 2M",
-            aliases=("k_dpmpp_2m", "DPMSolverMultistepScheduler"),
-            order=2,
-            evaluations_per_step=1,
-            stochastic=False,
-            has_karras=True,
-            compile=compile_dpmpp_2m,
-        ),
-    )
-}
-
-
-def find_sampler(name: str) -> tuple[Sampler, bool]:
-    """The sampler of that name in any tool's spelling, and whether the name asks for Karras noise levels.
-
-    `DPM++ 2M Karras`, `dpmpp_2m_karras` and `DPMSolverMultistepScheduler` all name `dpmpp_2m`.
-    Raises UnknownNameError with the nearest names.
-    """
-    key = _spelling(name)
-    plain = key.removesuffix("karras")
-    for candidate, karras in ((key, False), (plain, True)):
-        sampler = _BY_SPELLING.get(candidate)
-        if sampler is not None and (not karras or sampler.has_karras):
-            return sampler, karras
-    raise UnknownNameError("sampler", name, _names_that_exist())
-
-
 def compile_sampler(
-    name: str, schedule: NoiseSchedule, steps: int, *, spacing: Spacing | None = None, karras: bool = False
+    name: str,
+    schedule: NoiseSchedule,
+    steps: int,
+    *,
+    spacing: Spacing | None = None,
+    sigma_schedule: SigmaSchedule | None = None,
+    eta: float | None = None,
+    start: int = 0,
 ) -> SamplerTable:
     """Compile a sampler for a model's noise schedule.
 
-    spacing: overrides the schedule's own. karras: Karras's noise levels, as if the name ended in it.
-    Raises InputError for a step count the schedule cannot hold, or Karras levels where there are none.
+    spacing, sigma_schedule: override the schedule's own; what the name says (`DPM++ 2M Karras`) does too.
+    eta: share of fresh noise, 0 to 1; None is the sampler's default. start: the first step to take, for runs
+    that begin with a picture.
+    Raises InputError for a step count the schedule cannot hold, or an option the sampler does not have.
     """
-    sampler, named_karras = find_sampler(name)
+    sampler, named = find_sampler(name)
     total = schedule.num_train_timesteps
     if not 1 <= steps < total:
         raise InputError(f"steps is {steps}; expected 1 to {total - 1}")
-    if spacing is not None:
-        schedule = msgspec.structs.replace(schedule, timestep_spacing=spacing)
-    if karras and not sampler.has_karras:
+    if not 0 <= start < steps:
+        raise InputError(f"start is {start}; expected 0 to {steps - 1}, the last of {steps} steps")
+    if spacing is not None and spacing not in sampler.spacings:
+        known = " and ".join(sampler.spacings) or "one way"
+        raise InputError(f"{sampler.title} places its timesteps in {known} only; leave --spacing out")
+    sigma_schedule = sigma_schedule or named
+    if sigma_schedule not in (None, "plain") and not sampler.has_sigma_schedules:
         raise InputError(
-            f"{sampler.title} has no Karras noise levels; leave --karras out or take another sampler"
+            f"{sampler.title} has no {sigma_schedule.capitalize()} noise levels; "
+            "leave --sigma-schedule and --karras out, or take another sampler"
         )
-    levels = {"karras": karras or named_karras} if sampler.has_karras else {}
-    return sampler.compile(schedule, steps, **levels)
-
-
-def _spelling(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower().replace("++", "pp"))
-
-
-def _names_that_exist() -> list[str]:
-    return [
-        name for s in SAMPLERS.values() for name in (s.name, *([f"{s.name}_karras"] if s.has_karras else []))
-    ]
-
-
-_BY_SPELLING = {
-    _spelling(name): sampler
-    for sampler in SAMPLERS.values()
-    for name in (sampler.name, sampler.title, *sampler.aliases)
-}
+    prediction = schedule.prediction_type
+    if prediction not in sampler.predictions:
+        fit = [s.name for s in SAMPLERS.values() if prediction in s.predictions]
+        raise InputError(
+            f"{sampler.title} is not for models that predict {prediction}; take {' or '.join(fit)}"
+        )
+    changes = {"timestep_spacing": spacing, "sigma_schedule": sigma_schedule}
+    schedule = msgspec.structs.replace(schedule, **{k: v for k, v in changes.items() if v is not None})
+    path = sampler.path(schedule, steps)
+    return compile_path(path, sampler.step_function(schedule, eta), prediction, start=start)

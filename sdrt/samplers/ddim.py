@@ -1,46 +1,36 @@
-"""DDIM: Song, Meng and Ermon 2020, "Denoising diffusion implicit models", https://arxiv.org/abs/2010.02502."""
+"""DDIM and DDPM: samplers between training timesteps."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from sdrt.samplers import spacing
-from sdrt.samplers.schedule import NoiseSchedule
-from sdrt.samplers.table import Point, SamplerTable, Step, Vector, compile_steps
+from sdrt.samplers.table import Memory, Network, Point, Step, Vector
 
 
-def ddim(step: Step, x: Vector, m: Vector, z: Vector, memory: tuple[Vector, ...]) -> tuple[Vector, ...]:
-    """Equation 12 with eta = 0. Order 1, one evaluation per step."""
-    here, there = step.here, step.there
-    x_0 = step.denoised(x, m)
-    epsilon = (x - here.alpha * x_0) / here.sigma
-    return (there.alpha * x_0 + there.sigma * epsilon,)
+def ddim(network: Network, step: Step, x: Vector, memory: Memory, *, eta: float) -> tuple[Vector, ...]:
+    """DDIM: Song, Meng and Ermon 2020, https://arxiv.org/abs/2010.02502, equation 12.
 
-
-def compile_ddim(schedule: NoiseSchedule, count: int) -> SamplerTable:
-    """Steps between integer timesteps, each as long as num_train_timesteps // count.
-
-    With linspace and trailing spacing the next step then does not start exactly where this one ended; that
-    is what diffusers' DDIMScheduler does, and a seed is to give its picture.
+    eta: share of DDPM's noise, 0 for none. Order 1, one evaluation per step.
     """
-    alphas_cumprod = schedule.alphas_cumprod()
-    # numpy.linspace(0, 999, 31)[15] is 499.4999..., the network was trained on integers: hence the rounding
-    starts = [int(t) for t in np.round(spacing.timesteps(schedule, count))]
-    stride = schedule.num_train_timesteps // count
+    here, there = step.here, step.there
+    x_0 = network(x, here)
+    noise = eta * posterior_deviation(here, there)
+    direction = np.sqrt(there.sigma**2 - noise**2) * here.epsilon(x, x_0)
+    return (there.alpha * x_0 + direction + noise * network.noise(),)
 
-    def point(t: int) -> Point:
-        final = 1.0 if schedule.set_alpha_to_one else alphas_cumprod[0]
-        a = alphas_cumprod[t] if t >= 0 else final
-        return Point(timestep=float(t), alpha=float(np.sqrt(a)), sigma=float(np.sqrt(1.0 - a)))
 
-    steps = [
-        Step(
-            here=point(t),
-            there=point(t - stride),
-            before=point(starts[k - 1]) if k > 0 else None,
-            last=k == count - 1,
-            prediction=schedule.prediction_type,
-        )
-        for k, t in enumerate(starts)
-    ]
-    return compile_steps(steps, ddim, initial_scale=1.0)
+def ddpm(network: Network, step: Step, x: Vector, memory: Memory) -> tuple[Vector, ...]:
+    """DDPM: Ho, Jain and Abbeel 2020, https://arxiv.org/abs/2006.11239, equations 6 and 7.
+
+    Order 1, one evaluation per step. The variance is the smaller one, of the posterior.
+    """
+    here, there = step.here, step.there
+    x_0 = network(x, here)
+    alpha = here.alpha / there.alpha
+    mean = there.alpha * (1.0 - alpha**2) * x_0 + alpha * there.sigma**2 * x
+    return (mean / here.sigma**2 + posterior_deviation(here, there) * network.noise(),)
+
+
+def posterior_deviation(here: Point, there: Point) -> float:
+    """Standard deviation of x at `there`, given x at `here` and the picture."""
+    return float(there.sigma / here.sigma * np.sqrt(1.0 - (here.alpha / there.alpha) ** 2))

@@ -7,15 +7,15 @@ sampler's memory. Evaluation k of the network then does
     m  = network(c_in[k] * S[0], timesteps[k])      raw prediction, already guided
     S' = A[k] S + b[k] m + c[k] z[k]                M[k] = [A | b | c], z = unit Gaussian noise
 
-A sampler is written as a step function on vectors. Its matrix is that function applied to the identity, in
-float64; so nobody derives coefficients by hand.
+A sampler is written as a step function on vectors. Its matrices are that function applied to the identity, in
+float64; so nobody derives coefficients by hand. A step may ask the network more than once: every answer is a
+new unknown, and what the step has found out before is carried in the slots.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,19 +23,20 @@ from numpy.typing import NDArray
 from sdrt.samplers.schedule import PredictionType
 
 Vector = NDArray[np.float64]
+Memory = tuple[Vector, ...]
 
 SLOTS = 5
 COLUMNS = SLOTS + 2  # the slots, the prediction, the noise
-_IDENTITY = np.eye(COLUMNS)
-_PREDICTION, _NOISE = _IDENTITY[SLOTS], _IDENTITY[SLOTS + 1]
+_MOST_EVALUATIONS = 2  # of one step
+_IDENTITY = np.eye(SLOTS + 2 * _MOST_EVALUATIONS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
     """A noise level: x = alpha * x_0 + sigma * epsilon, for which the network was told `timestep`.
 
-    Variance-preserving samplers have alpha^2 + sigma^2 = 1; the sigma-space ones of Karras et al. 2022 have
-    alpha = 1. Both are one formula here.
+    Variance-preserving samplers have alpha^2 + sigma^2 = 1, the sigma-space ones of Karras et al. 2022 have
+    alpha = 1, flow matching has alpha + sigma = 1. All three are one formula here.
     """
 
     timestep: float
@@ -43,44 +44,93 @@ class Point:
     sigma: float
 
     @property
-    def c_in(self) -> float:
-        """What the network input is scaled by, so that it has unit variance (Karras et al. 2022, table 1)."""
-        return float(1.0 / np.hypot(self.alpha, self.sigma))
-
-    @property
     def lambda_(self) -> float:
         """Half the log signal-to-noise ratio, log(alpha / sigma); inf without noise."""
         return float(np.log(self.alpha) - np.log(self.sigma)) if self.sigma > 0 else np.inf
 
+    def c_in(self, prediction: PredictionType) -> float:
+        """What x is scaled by before the network sees it: to unit variance, or to what a flow model saw."""
+        if prediction == "flow":
+            return 1.0 / (self.alpha + self.sigma)
+        return float(1.0 / np.hypot(self.alpha, self.sigma))
+
     def denoised(self, x: Vector, m: Vector, prediction: PredictionType) -> Vector:
         """x_0 from the network's raw prediction m at x (Salimans and Ho 2022, appendix D, for v)."""
+        c_in = self.c_in(prediction)
         if prediction == "epsilon":
             return (x - self.sigma * m) / self.alpha
         if prediction == "v_prediction":
-            return self.c_in * (self.alpha * self.c_in * x - self.sigma * m)
+            return c_in * (self.alpha * c_in * x - self.sigma * m)
+        if prediction == "flow":
+            return c_in * (x - self.sigma * m)
         return m
+
+    def epsilon(self, x: Vector, x_0: Vector) -> Vector:
+        """The noise in x."""
+        return (x - self.alpha * x_0) / self.sigma
+
+
+@dataclass(frozen=True, kw_only=True)
+class Path:
+    """Where a run goes: from `here` to `there` with each step. `there` is mostly the next step's `here`.
+
+    point: makes one more point, from a sigma in sigma space and from an integer timestep elsewhere.
+    initial_scale: unit noise times this is the initial x.
+    """
+
+    legs: tuple[tuple[Point, Point], ...]
+    point: Callable[[float], Point]
+    initial_scale: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What a step function may know: from `here` to `there`, having come from `before` (None at first).
+    """What a step function may know: from `here` to `there`, having come from `past`, the latest point first.
 
-    last: whether this is the last step.
+    index, count: of this step and of all, also where a run starts in the middle; `past` is empty there.
+    following: where the next step starts, None at the last.
+    end: where the last step ends; point: see Path.
     """
 
     here: Point
     there: Point
-    before: Point | None
-    last: bool
+    past: tuple[Point, ...]
+    following: Point | None
+    index: int
+    count: int
+    end: Point
+    point: Callable[[float], Point]
     prediction: PredictionType
 
-    def denoised(self, x: Vector, m: Vector) -> Vector:
-        """x_0 as the network sees it at `here`."""
-        return self.here.denoised(x, m, self.prediction)
+    @property
+    def remaining(self) -> int:
+        """Steps left, this one included."""
+        return self.count - self.index
 
 
-# x, m, z, memory (SLOTS - 1 vectors) -> the next x and what to remember, at most SLOTS vectors in all
-StepFunction = Callable[[Step, Vector, Vector, Vector, tuple[Vector, ...]], tuple[Vector, ...]]
+class Network:
+    """The network as a step function meets it: every call is one evaluation, every answer a new unknown."""
+
+    def __init__(self, prediction: PredictionType) -> None:
+        self._prediction = prediction
+        self.inputs: list[tuple[Vector, Point]] = []
+
+    def __call__(self, x: Vector, at: Point) -> Vector:
+        """x_0 as the network sees it in x."""
+        return at.denoised(x, self.prediction(x, at), self._prediction)
+
+    def prediction(self, x: Vector, at: Point) -> Vector:
+        """The network's raw output, whatever it predicts."""
+        self.inputs.append((x, at))
+        return np.asarray(_IDENTITY[SLOTS + 2 * len(self.inputs) - 2])
+
+    def noise(self) -> Vector:
+        """Unit Gaussian noise, new with every evaluation."""
+        return np.asarray(_IDENTITY[SLOTS + 2 * len(self.inputs) - 1])
+
+
+# network, step, x, memory (SLOTS - 1 vectors) -> the next x and what to remember, at most SLOTS in all
+StepFunction = Callable[[Network, Step, Vector, Memory], tuple[Vector, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +138,17 @@ class SamplerTable:
     """A compiled sampler; E evaluations of the network.
 
     timesteps: [E] float64, may be fractional.
+    alphas, sigmas: [E] float64, signal and noise in x at each evaluation.
     c_in: [E] float64, scale of the network input.
     matrices: [E, SLOTS, COLUMNS] float64, M[k] = [A | b | c].
     noisy: [E] bool, whether evaluation k draws noise.
-    initial_scale: unit noise times this is the sampler's initial x.
+    initial_scale: unit noise times this is the sampler's initial x. A run that starts in the middle begins
+    with alphas[0] * latents + initial_scale * noise.
     """
 
     timesteps: Vector
+    alphas: Vector
+    sigmas: Vector
     c_in: Vector
     matrices: Vector
     noisy: NDArray[np.bool_]
@@ -125,34 +179,64 @@ class SamplerTable:
         return np.stack(rows)
 
 
-def steps_between(points: Sequence[Point], prediction: PredictionType) -> list[Step]:
-    """One step between each two neighbours."""
-    ends = list(pairwise(points))
-    return [
-        Step(
+def steps_along(path: Path, prediction: PredictionType, *, start: int = 0) -> Iterator[Step]:
+    """The steps of a path from number `start` on, which knows nothing of those before it."""
+    legs = path.legs
+    past: tuple[Point, ...] = ()
+    for index in range(start, len(legs)):
+        here, there = legs[index]
+        yield Step(
             here=here,
             there=there,
-            before=points[k - 1] if k > 0 else None,
-            last=k == len(ends) - 1,
+            past=past,
+            following=legs[index + 1][0] if index + 1 < len(legs) else None,
+            index=index,
+            count=len(legs),
+            end=legs[-1][1],
+            point=path.point,
             prediction=prediction,
         )
-        for k, (here, there) in enumerate(ends)
-    ]
+        past = (here, *past[: SLOTS - 1])
 
 
-def compile_steps(
-    steps: Iterable[Step], step_function: StepFunction, *, initial_scale: float
+def compile_path(
+    path: Path, step_function: StepFunction, prediction: PredictionType, *, start: int = 0
 ) -> SamplerTable:
     """Apply `step_function` to the identity, step by step."""
-    steps = list(steps)
-    matrices = np.zeros((len(steps), SLOTS, COLUMNS))
-    for matrix, step in zip(matrices, steps, strict=True):
-        slots = step_function(step, _IDENTITY[0], _PREDICTION, _NOISE, tuple(_IDENTITY[1:SLOTS]))
-        matrix[: len(slots)] = slots
+    points: list[Point] = []
+    matrices: list[Vector] = []
+    for step in steps_along(path, prediction, start=start):
+        network = Network(prediction)
+        slots = step_function(network, step, _IDENTITY[0], tuple(_IDENTITY[1:SLOTS]))
+        matrices += _matrices([x for x, _ in network.inputs], slots)
+        points += [at for _, at in network.inputs]
     return SamplerTable(
-        timesteps=np.array([step.here.timestep for step in steps]),
-        c_in=np.array([step.here.c_in for step in steps]),
-        matrices=matrices,
-        noisy=np.asarray(matrices[:, :, -1].any(axis=1)),
-        initial_scale=initial_scale,
+        timesteps=np.array([at.timestep for at in points]),
+        alphas=np.array([at.alpha for at in points]),
+        sigmas=np.array([at.sigma for at in points]),
+        c_in=np.array([at.c_in(prediction) for at in points]),
+        matrices=np.stack(matrices),
+        noisy=np.array([matrix[:, -1].any() for matrix in matrices]),
+        initial_scale=path.initial_scale if start == 0 else points[0].sigma,
     )
+
+
+def _matrices(inputs: list[Vector], slots: tuple[Vector, ...]) -> list[Vector]:
+    """One matrix for each evaluation of a step.
+
+    After evaluation j the slots hold as much as is known of the inputs to come and of the step's result, so
+    that the next evaluation has only its own terms to add.
+    """
+    wanted = np.stack([*inputs[1:], *slots])
+    matrices = []
+    for j in range(len(inputs)):
+        own = SLOTS + 2 * j  # column of this evaluation's prediction; its noise is the next
+        matrix = np.zeros((SLOTS, COLUMNS))
+        rows = wanted[j:]
+        if j == 0:
+            matrix[: len(rows), :SLOTS] = rows[:, :SLOTS]
+        else:
+            matrix[: len(rows), 1 : 1 + len(rows)] = np.eye(len(rows))
+        matrix[: len(rows), SLOTS:] = rows[:, own : own + 2]
+        matrices.append(matrix)
+    return matrices

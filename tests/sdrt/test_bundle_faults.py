@@ -272,12 +272,12 @@ class TestManifest:
         [
             (lambda fields: fields.update(colour="red"), "colour"),
             (lambda fields: fields["defaults"].update(colour="red"), "colour"),
-            (lambda fields: fields["schedule"].update(rescale_betas_zero_snr=True), "rescale_betas_zero_snr"),
+            (lambda fields: fields["schedule"].update(trained_betas=[0.1]), "trained_betas"),
             (lambda fields: fields["graphs"].update(refiner=fields["graphs"]["unet"]), "refiner"),
             (lambda fields: fields.pop("vae"), "vae"),
             (lambda fields: fields.update(family="stable-diffusion-9"), "stable-diffusion-9"),
             (lambda fields: fields["defaults"].update(width="wide"), "width"),
-            (lambda fields: fields["schedule"].update(prediction_type="flow"), "flow"),
+            (lambda fields: fields["schedule"].update(prediction_type="score"), "score"),
         ],
     )
     def test_field_that_is_not_understood(self, refuses, edit_manifest, change, says):

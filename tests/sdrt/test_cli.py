@@ -18,7 +18,7 @@ OPTIONS = {
     "generate": ("--steps", "--guidance", "--sampler", "--seed", "--count", "--output", "--no-limits"),
     "info": ("--json",),
     "verify": ("--fast", "--json"),
-    "samplers": ("--steps", "--spacing", "--karras", "--prediction", "--json"),
+    "samplers": ("--steps", "--start", "--spacing", "--sigma-schedule", "--karras", "--eta", "--prediction"),
     "doctor": ("--json",),
 }
 
@@ -123,8 +123,8 @@ class TestSamplers:
         args = ("--steps", "4", "--spacing", "trailing", "--prediction", "v_prediction", "--json")
         answer = json.loads(sdrt_main("samplers", "DPM++ 2M Karras", *args).out)
         schedule = NoiseSchedule(timestep_spacing="trailing", prediction_type="v_prediction")
-        table = compile_sampler("dpmpp_2m", schedule, 4, karras=True)
-        assert (answer["sampler"], answer["karras"], answer["steps"]) == ("dpmpp_2m", True, 4)
+        table = compile_sampler("dpmpp_2m", schedule, 4, sigma_schedule="karras")
+        assert (answer["sampler"], answer["sigma_schedule"], answer["steps"]) == ("dpmpp_2m", "karras", 4)
         assert (answer["spacing"], answer["prediction"]) == ("trailing", "v_prediction")
         np.testing.assert_array_equal(answer["timesteps"], table.timesteps)
         np.testing.assert_array_equal(answer["c_in"], table.c_in)
@@ -134,7 +134,39 @@ class TestSamplers:
     def test_table(self, sdrt_main):
         lines = sdrt_main("samplers", "euler", "--steps", "3").out.splitlines()
         assert lines[0].startswith("Euler: 3 evaluations")
-        assert len(lines) == 5
+        bars = [line.rpartition(" ")[2] for line in lines[-3:]]
+        assert len(bars[0]) > len(bars[1]) > len(bars[2])
+
+    def test_table_shows_where_noise_is_drawn(self, sdrt_main):
+        lines = sdrt_main("samplers", "Euler a", "--steps", "3").out.splitlines()
+        assert ["~" in line for line in lines[3:6]] == [True, True, False]
+        assert lines[-1] == "~ draws noise"
+
+    @pytest.mark.parametrize("name", SAMPLERS)
+    def test_every_sampler_has_numbers(self, sdrt_main, name):
+        answer = json.loads(sdrt_main("samplers", name, "--steps", "6", "--start", "2", "--json").out)
+        prediction = "flow" if name == "flow_euler" else "epsilon"
+        table = compile_sampler(name, NoiseSchedule(prediction_type=prediction), 6, start=2)
+        assert (answer["sampler"], answer["start"], answer["prediction"]) == (name, 2, prediction)
+        for key in ("timesteps", "c_in", "alphas", "sigmas"):
+            np.testing.assert_array_equal(answer[key], getattr(table, key))
+        np.testing.assert_array_equal(answer["response"], table.response())
+
+    @pytest.mark.parametrize(
+        ("args", "message"),
+        [
+            (("euler", "--start", "20"), "start is 20; expected 0 to 19"),
+            (("dpmpp_2m", "--karras", "--sigma-schedule", "beta"), "exclude each other; leave one out"),
+            (("ddim", "--eta", "2"), "eta is 2.0; expected 0"),
+            (("heun", "--prediction", "flow"), "Heun is not for models that predict flow; take dpmpp_2m or"),
+            (("dpmpp_2m", "--prediction", "flow", "--karras"), "need flow_euler; take plain ones"),
+            (("eular",), "unknown sampler 'eular'; did you mean euler"),
+        ],
+    )
+    def test_wrong_input(self, sdrt_main, args, message):
+        result = sdrt_main("samplers", *args)
+        assert result.code == 2
+        assert message in result.err
 
     def test_schedule_of_a_bundle(self, sdrt_main, bundle, edit_manifest):
         edit_manifest(lambda fields: fields["schedule"].update(beta_end=0.02, steps_offset=0))

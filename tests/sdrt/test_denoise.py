@@ -74,6 +74,8 @@ def ancestral(steps):
     matrices[-1, :, -1] = 0
     return SamplerTable(
         timesteps=np.linspace(900.5, 1.25, steps),
+        alphas=np.ones(steps),
+        sigmas=np.linspace(9.0, 0.0, steps),
         c_in=np.linspace(0.1, 1.0, steps),
         matrices=matrices,
         noisy=matrices[:, :, -1].any(axis=1),

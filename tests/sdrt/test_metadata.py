@@ -157,7 +157,7 @@ def test_a_picture_can_be_made_again_from_its_own_words(pipeline, tmp_path):
         steps=3,
         guidance_scale=2.123456789,
         sampler="dpmpp_2m",
-        karras=True,
+        sigma_schedule="karras",
         spacing="trailing",
         seed=2**40 + 1,
         width=72,

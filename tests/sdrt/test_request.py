@@ -18,7 +18,7 @@ def test_defaults_of_the_bundle(manifest):
     request = resolve_request(manifest, "a cat")
     for field in ("width", "height", "steps", "guidance_scale", "sampler"):
         assert getattr(request, field) == getattr(manifest.defaults, field)
-    assert (request.count, request.negative_prompt, request.karras) == (1, "", False)
+    assert (request.count, request.negative_prompt, request.sigma_schedule) == (1, "", "plain")
 
 
 def test_other_defaults(bundle, edit_manifest):
@@ -26,7 +26,7 @@ def test_other_defaults(bundle, edit_manifest):
     edit_manifest(lambda fields: fields.update(defaults=other))
     request = resolve_request(read(bundle / FILE_NAME), "a cat")
     assert (request.width, request.height, request.steps) == (72, 80, 3)
-    assert (request.guidance_scale, request.sampler, request.karras) == (1.5, "dpmpp_2m", True)
+    assert (request.guidance_scale, request.sampler, request.sigma_schedule) == (1.5, "dpmpp_2m", "karras")
 
 
 def test_what_is_given_counts(manifest):

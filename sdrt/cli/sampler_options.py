@@ -1,0 +1,42 @@
+"""The options that `generate` and `samplers` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from sdrt.samplers import SigmaSchedule
+
+_OPTIONS = (
+    click.option(
+        "--spacing",
+        type=click.Choice(["leading", "trailing", "linspace"]),
+        help="Where timesteps lie.  [default: the model's]",
+    ),
+    click.option(
+        "--sigma-schedule",
+        type=click.Choice(["plain", "karras", "exponential", "beta"]),
+        help="How noise levels are laid.  [default: the model's, plain]",
+    ),
+    click.option("--karras", is_flag=True, help="Short for --sigma-schedule karras."),
+    click.option("--eta", type=float, help="Share of fresh noise, 0 to 1.  [default: the sampler's]"),
+)
+
+
+def sampler_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a command with them."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def asked_sigma_schedule(sigma_schedule: SigmaSchedule | None, karras: bool) -> SigmaSchedule | None:
+    """What --sigma-schedule and --karras say together. Raises InputError if they disagree."""
+    from sdrt.errors import InputError
+
+    if karras and sigma_schedule not in (None, "karras"):
+        raise InputError(f"--karras and --sigma-schedule {sigma_schedule} exclude each other; leave one out")
+    return "karras" if karras else sigma_schedule
