@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -308,3 +310,14 @@ def test_start_is_compiled_and_not_sliced(name):
     for matrix in matrices:
         clean, littered = matrix @ [*clean, 0.3, 0.1], matrix @ [*littered, 0.3, 0.1]
     assert clean[0] == littered[0]
+
+
+def test_documented():
+    """docs/samplers.md has each sampler, as the table of samplers has it."""
+    text = (Path(__file__).parents[2] / "docs" / "samplers.md").read_text()
+    for s in SAMPLERS.values():
+        eta = "" if s.eta is None else f"{s.eta:g}"
+        scheduler = next((alias for alias in s.aliases if alias.endswith("Scheduler")), "")
+        noise = "yes" if s.stochastic else "no"
+        cells = (s.name, s.title, s.order, s.evaluations_per_step, noise, eta, scheduler)
+        assert f"| {' | '.join(map(str, cells))} |" in text

@@ -1,12 +1,13 @@
 """Makes k_diffusion.json: response tables of k-diffusion's samplers, for test_samplers_k_diffusion.py.
 
 k-diffusion needs torchvision and more to be installed, so that its tables are kept here and not it. To make
-them again, unpack its wheel anywhere (0.1.1.post1 was used) and run, in an environment with torch and scipy:
+them again, unpack its wheel anywhere (0.1.1.post1 was used) and run, where torch and scipy are installed:
 
-    python tests/sdrt/goldens/k_diffusion.py PATH/k_diffusion/sampling.py > tests/sdrt/goldens/k_diffusion.json
+    cd tests/sdrt/goldens
+    python k_diffusion.py PATH/k_diffusion/sampling.py > k_diffusion.json
 
-A network that predicts the picture is one-hot at each call, so is the noise, and the Brownian motion of the SDE
-samplers is made of one-hot noise. Columns: x, the predictions, the noise drawn. Everything in float64.
+A network that predicts the picture is one-hot at each call, so is the noise, and the Brownian motion of the
+SDE samplers is made of one-hot noise. Columns: x, the predictions, the noise drawn. Everything in float64.
 """
 
 from __future__ import annotations
