@@ -70,14 +70,8 @@ class Sampler:
         return partial(self.step, **options)
 
 
-def _in_sigma_space(**fields: Any) -> Sampler:
-    return Sampler(**{"path": paths.sigma_path, "has_sigma_schedules": True, **fields})
-
-
-def _in_log_snr_space(**fields: Any) -> Sampler:
-    return Sampler(**{"path": paths.solver_path, "has_sigma_schedules": True, **fields})
-
-
+_in_sigma_space = partial(Sampler, path=paths.sigma_path, has_sigma_schedules=True)
+_in_log_snr_space = partial(Sampler, path=paths.solver_path, has_sigma_schedules=True)
 _multistep_path = partial(paths.solver_path, truncated_cosine_timesteps=True)
 _dpm_2_path = partial(paths.sigma_path, whole_karras_timesteps=True)
 
