@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import diffusers
-
 from sdrt.errors import ExportError
 from sdrt.manifest import Defaults, TextSettings, VaeSettings
 from sdrt.samplers.schedule import NoiseSchedule
 
+from .scheduler import read_scheduler
+
 Config = Mapping[str, Any]
 
-SAMPLERS = {"DDIMScheduler": "ddim", "EulerDiscreteScheduler": "euler"}
-OTHER_SAMPLER = "dpmpp_2m"
 # Options of UNet2DConditionModel that lead through code which UNetGraph does not have.
 ABSENT_FROM_UNET = (
     "addition_embed_type",
@@ -28,8 +26,6 @@ ABSENT_FROM_UNET = (
     "num_class_embeds",
     "time_cond_proj_dim",
 )
-# What diffusers computes from trained noise schedules that are no function of the four numbers in ours.
-ABSENT_FROM_SCHEDULE = ("trained_betas", "rescale_betas_zero_snr", "clip_sample", "thresholding")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +50,8 @@ class Configs:
 
     @property
     def schedule(self) -> NoiseSchedule:
-        """The noise schedule; what the config is silent about is the default of its diffusers class."""
-        known = _scheduler_defaults(self.scheduler["_class_name"]) | dict(self.scheduler)
-        fields = {name: known[name] for name in NoiseSchedule.__struct_fields__ if name in known}
-        return NoiseSchedule(**fields)
+        """The noise schedule, as the scheduler's class reads its config."""
+        return read_scheduler(self.scheduler).schedule
 
 
 def with_defaults(diffusers_class: type, config: Config) -> dict[str, Any]:
@@ -91,7 +85,7 @@ def check_family(unet: Config, vae: Config, text_encoder: Config, scheduler: Con
     odd += [name for name in ("shift_factor", "latents_mean", "latents_std") if vae.get(name)]
     if odd:
         raise ExportError(f"{' and '.join(odd)} in a config is not part of Stable Diffusion 1.x")
-    _check_scheduler(scheduler)
+    read_scheduler(scheduler)
 
 
 def default_request(unet: Config, vae: Config, scheduler: Config, overrides: Config) -> Defaults:
@@ -105,34 +99,9 @@ def default_request(unet: Config, vae: Config, scheduler: Config, overrides: Con
         "height": size,
         "steps": 20,
         "guidance_scale": 7.5,
-        "sampler": SAMPLERS.get(scheduler["_class_name"], OTHER_SAMPLER),
+        "sampler": read_scheduler(scheduler).sampler,
     }
     unknown = overrides.keys() - fields.keys()
     if unknown:
         raise ExportError(f"sdrt_defaults.json has unknown fields {sorted(unknown)}; known: {sorted(fields)}")
     return Defaults(**(fields | dict(overrides)))
-
-
-def _check_scheduler(scheduler: Config) -> None:
-    name = scheduler.get("_class_name", "")
-    known = _scheduler_defaults(name) | dict(scheduler)
-    schedules = ("linear", "scaled_linear")
-    if known.get("beta_schedule") not in schedules:
-        raise ExportError(
-            f"beta_schedule {known.get('beta_schedule')!r} in scheduler_config.json is not supported; "
-            f"expected {' or '.join(schedules)}"
-        )
-    # Only what this class reads counts: PNDMScheduler, for one, ignores a clip_sample in its config.
-    used = _scheduler_defaults(name).keys()
-    odd = [option for option in ABSENT_FROM_SCHEDULE if option in used and known.get(option)]
-    if odd:
-        raise ExportError(
-            f"{' and '.join(odd)} in scheduler_config.json is not supported; set it to false or null"
-        )
-
-
-def _scheduler_defaults(class_name: str) -> dict[str, Any]:
-    scheduler = getattr(diffusers, class_name, None)
-    if scheduler is None or not class_name.endswith("Scheduler"):
-        raise ExportError(f"scheduler_config.json names no scheduler of diffusers: {class_name!r}")
-    return with_defaults(scheduler, {})
