@@ -25,10 +25,31 @@ PROMPTS = [
     "something the model has never seen: 漢字 and 🎨",
 ]
 NEGATIVE = "a small black cross"
+MULTISTEP, SDE = "DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}
 SCHEDULERS = {
     "ddim": ("DDIMScheduler", {}),
     "euler": ("EulerDiscreteScheduler", {}),
-    "dpmpp_2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
+    "dpmpp_2m": (MULTISTEP, {"algorithm_type": "dpmsolver++"}),
+    # the rest in test_every_sampler_gives_diffusers_picture
+    "ddpm": ("DDPMScheduler", {}),
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "dpm_2": ("KDPM2DiscreteScheduler", {}),
+    "dpm_2_a": ("KDPM2AncestralDiscreteScheduler", {}),
+    "lms": ("LMSDiscreteScheduler", {}),
+    "dpmpp_2m_sde": (MULTISTEP, SDE),
+    "dpmpp_2m_sde_heun": (MULTISTEP, {**SDE, "solver_type": "heun"}),
+    "dpmpp_2m_heun": (MULTISTEP, {"solver_type": "heun"}),
+    "dpmpp_3m": (MULTISTEP, {"solver_order": 3}),
+    "dpmpp_single_2": ("DPMSolverSinglestepScheduler", {}),
+    "dpmpp_single_3": ("DPMSolverSinglestepScheduler", {"solver_order": 3}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "unipc_3": ("UniPCMultistepScheduler", {"solver_order": 3}),
+    "deis": ("DEISMultistepScheduler", {}),
+    "deis_3": ("DEISMultistepScheduler", {"solver_order": 3}),
+    "lcm": ("LCMScheduler", {}),
+    "tcd": ("TCDScheduler", {}),
 }
 
 
@@ -38,12 +59,22 @@ def reference(demo_checkpoint):
         demo_checkpoint, safety_checker=None, torch_dtype=torch.float32
     )
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.trained_with = dict(pipeline.scheduler.config)  # of another scheduler's it would keep options
     return pipeline
+
+
+@pytest.fixture(scope="module")
+def pipeline(demo_bundle):
+    return Pipeline.load(demo_bundle("fp32"))
 
 
 def reference_pixels(pipeline, request):
     name, settings = SCHEDULERS[request.sampler]
-    pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config, **settings)
+    if request.sigma_schedule != "plain":
+        settings = {**settings, f"use_{request.sigma_schedule}_sigmas": True}
+    if request.spacing is not None:
+        settings = {**settings, "timestep_spacing": request.spacing}
+    pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.trained_with, **settings)
     images = pipeline(
         request.prompt,
         negative_prompt=request.negative_prompt,
@@ -51,6 +82,7 @@ def reference_pixels(pipeline, request):
         height=request.height,
         num_inference_steps=request.steps,
         guidance_scale=request.guidance_scale,
+        eta=request.eta or 0.0,
         generator=torch.Generator("cpu").manual_seed(request.seed),
         output_type="np",
     ).images
@@ -65,7 +97,7 @@ def psnr(a, b):
 @pytest.mark.parametrize(("precision", "least"), [("fp32", 50.0), ("fp16", 35.0)])
 def test_pictures_equal_diffusers(precision, least, demo_bundle, reference, record_property):
     pipeline = Pipeline.load(demo_bundle(precision))
-    samplers = list(SCHEDULERS)
+    samplers = list(SCHEDULERS)[:3]
     found = {}
     for i, prompt in enumerate(PROMPTS):
         settings = {"sampler": samplers[i % 3], "negative_prompt": NEGATIVE if i % 2 else "", "seed": i}
@@ -80,4 +112,23 @@ def test_other_sizes_equal_diffusers(size, demo_bundle, reference):
     pipeline = Pipeline.load(demo_bundle("fp32"))
     (picture,) = pipeline.generate("a red star", width=size[0], height=size[1], seed=2)
     assert picture.pixels.shape == (size[1], size[0], 3)
+    assert psnr(picture.pixels, reference_pixels(reference, picture.request)) >= 50.0
+
+
+@pytest.mark.parametrize(
+    ("sampler", "options"),
+    [
+        *((name, {}) for name in list(SCHEDULERS)[3:]),
+        ("ddim", {"eta": 0.5}),
+        ("dpmpp_2m", {"sigma_schedule": "karras"}),
+        ("dpmpp_2m_sde", {"sigma_schedule": "karras"}),
+        ("heun", {"sigma_schedule": "exponential"}),
+        ("unipc", {"sigma_schedule": "beta"}),
+        ("dpmpp_2m", {"spacing": "trailing"}),
+    ],
+)
+def test_every_sampler_gives_diffusers_picture(sampler, options, pipeline, reference):
+    """Also those that draw noise on the way: the stream of a seed is torch's."""
+    prompt = "a red circle and a blue square on white"
+    (picture,) = pipeline.generate(prompt, sampler=sampler, steps=6, seed=5, **options)
     assert psnr(picture.pixels, reference_pixels(reference, picture.request)) >= 50.0
