@@ -14,7 +14,7 @@ help:
 	@echo "make test       install, run the tests (test-full: the long ones too)"
 	@echo "make lint       ruff, mypy"
 	@echo "make format     let ruff mend what it can"
-	@echo "make bench      measure the runtime's own overhead"
+	@echo "make bench      measure the runtime's own overhead and the samplers' compilation"
 	@echo "make clean      remove .venv and everything built"
 
 setup: $(INSTALLED)
@@ -45,6 +45,7 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m sdrt_bench.overhead --output benchmarks/results/overhead.json
+	$(BIN)/python -m sdrt_bench.samplers --output benchmarks/results/samplers.json
 
 # the two that follow change committed files
 
@@ -53,6 +54,7 @@ demo-bundle: setup
 
 pictures: setup
 	$(BIN)/python -m sdrt_bench.pictures docs/demo.png
+	$(BIN)/python -m sdrt_bench.sampler_sheet docs/samplers.png
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
