@@ -24,7 +24,7 @@ CAPTION, MARGIN, GAP = 20, 14, 3  # pixels
 @click.option("-m", "--model", type=click.Path(path_type=Path), help="Bundle.  [default: demo]")
 @click.option("--seed", default=1, show_default=True)
 def main(output: Path, model: Path | None, seed: int) -> None:
-    """Draw a sheet: a cell for each sampler that the model can use, with a picture for each number of steps."""
+    """Draw a sheet: a cell for each sampler the model can use, a picture for each number of steps."""
     pipeline = Pipeline.load(model)
     prediction = pipeline.manifest.schedule.prediction_type
     samplers = [sampler for sampler in SAMPLERS.values() if prediction in sampler.predictions]

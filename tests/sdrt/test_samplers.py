@@ -152,11 +152,15 @@ def _run(table, prediction, picture, noise, z, errors):
     return np.array(rows), np.array(predictions)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=600)
 @given(run=runs(most_steps=200), picture=st.floats(-3, 3), noise=st.floats(-3, 3))
 def test_perfect_denoiser_of_one_picture_gives_it(run, picture, noise):
     """Whatever the sampler, a network that always sees one picture ends in it, and in the last noise."""
     sampler, schedule, options = run
+    if sampler.name == "pndm":
+        # as in diffusers it extrapolates v itself, which changes along the way though the picture does not,
+        # and takes steps of 1000 // steps, which with other spacings do not meet
+        assume(schedule.prediction_type != "v_prediction" and schedule.timestep_spacing == "leading")
     table = compile_sampler(sampler.name, schedule, **options)
     z = np.random.default_rng(0).normal(size=table.evaluations)
     rows, _ = _run(table, schedule.prediction_type, picture, noise, z, np.zeros(table.evaluations))
