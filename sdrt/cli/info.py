@@ -44,9 +44,15 @@ def _bundle(name: str, as_json: bool) -> None:
         f"defaults: {defaults.width}x{defaults.height}, {defaults.steps} steps of {defaults.sampler}, "
         f"guidance {defaults.guidance_scale:g}"
     )
+    noise = (
+        f"flow shifted by {schedule.shift:g}"
+        if schedule.prediction_type == "flow"
+        else f"{schedule.beta_schedule} {schedule.beta_start}..{schedule.beta_end}"
+        + (" to zero terminal SNR" if schedule.rescale_betas_zero_snr else "")
+    )
     click.echo(
-        f"schedule: {schedule.beta_schedule} {schedule.beta_start}..{schedule.beta_end}, "
-        f"{schedule.prediction_type}, {schedule.timestep_spacing} spacing"
+        f"schedule: {noise}, {schedule.prediction_type}, {schedule.timestep_spacing} spacing, "
+        f"{schedule.sigma_schedule} noise levels"
     )
     for graph, entry in manifest.graphs.items():
         click.echo(f"\n{graph}  {entry.path}")
