@@ -16,7 +16,6 @@ from sdrt.onnx_external_data import external_files
 from sdrt.verified import VerifiedFiles
 
 DEMO = Path(__file__).parent / "demo"
-TOKENIZER = "tokenizer/tokenizer.json"
 
 Verify = Literal["fast", "full"]
 
@@ -56,7 +55,8 @@ class Bundle:
             bundle._check(name, entry, verify, remembered)
         if remembered is not None:
             remembered.save()
-        for needed in (TOKENIZER, *(graph.path for graph in bundle.manifest.graphs.values())):
+        tokenizers = [text.tokenizer for text in bundle.manifest.text]
+        for needed in (*tokenizers, *(graph.path for graph in bundle.manifest.graphs.values())):
             if needed not in bundle.manifest.files:
                 raise BundleError(f"{path}: {needed} is not among the manifest's files; export it again")
         for graph in bundle.manifest.graphs.values():

@@ -6,7 +6,7 @@ so pictures that differ in all of these share one evaluation of the network.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,22 +17,26 @@ from sdrt.backends import Array, Backend, Buffer, Runtime
 from sdrt.noise import NoiseGenerator
 from sdrt.samplers import COLUMNS, SLOTS, SamplerTable
 
+Row = Mapping[str, Array]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """One picture to be.
 
-    embeddings: one [L, D] array for each prompt row; guidance: the weight of each row, so that the network's
-    prediction is sum(guidance[r] * out[r]). noise: the stream its initial latents and later noise come from.
+    rows: what the network is told in each of the sample's rows, by input name and without the batch axis:
+    encoder_hidden_states [L, D] and what else its graph takes. guidance: the weight of each row, so that the
+    network's prediction is sum(guidance[r] * out[r]). noise: the stream its initial latents and later noise
+    come from.
     """
 
     table: SamplerTable
-    embeddings: Sequence[Array]
+    rows: Sequence[Row]
     guidance: Sequence[float]
     noise: NoiseGenerator
 
 
-def guidance_rows(guidance_scale: float, negative: Array, positive: Array) -> tuple[list[Array], list[float]]:
+def guidance_rows(guidance_scale: float, negative: Row, positive: Row) -> tuple[list[Row], list[float]]:
     """Classifier-free guidance (Ho and Salimans 2022) as rows and weights; a scale of 1 needs one row."""
     if guidance_scale == 1.0:
         return [positive], [1.0]
@@ -120,14 +124,17 @@ class Denoising:
         plan, network = self._plan, self._unet.inputs["sample"].dtype
         batch, rows = len(self._samples), len(plan.owners)
         sample = self._empty((rows, *self._shape), network)
-        embeddings = self._filled(plan.embeddings, self._unet.inputs["encoder_hidden_states"].dtype)
+        conditions = {
+            name: self._filled(values, self._unet.inputs[name].dtype)
+            for name, values in plan.conditions.items()
+        }
         timestep = self._empty((rows,), self._unet.inputs["timestep"].dtype)
         out_sample = self._empty((rows, *self._shape), self._unet.outputs["out_sample"].dtype)
         self._unet.bind(
             {
                 "sample": sample,
                 "timestep": timestep,
-                "encoder_hidden_states": embeddings,
+                **conditions,
                 "out_sample": out_sample,
             }
         )
@@ -176,7 +183,8 @@ class _Plan:
         self.timesteps = np.zeros((evaluations, len(self.owners)), np.float32)  # [E, R]
         self.c_in = np.ones((evaluations + 1, batch, 1, 1, 1), np.float32)
         self.noisy = np.zeros((evaluations, batch), bool)  # [E, B]
-        self.embeddings = np.stack([row for sample in samples for row in sample.embeddings])  # [R, L, D]
+        told = [row for sample in samples for row in sample.rows]
+        self.conditions = {name: np.stack([row[name] for row in told]) for name in told[0]}  # [R, ...] each
         for b, (sample, count) in enumerate(zip(samples, counts, strict=True)):
             table, own = sample.table, self.owners == b
             length = table.evaluations

@@ -19,7 +19,11 @@ from sdrt.tensors import TensorSpec
 SCHEMA = 1
 FILE_NAME = "sdrt.json"
 
-GraphName = Literal["text_encoder", "unet", "vae_decoder", "vae_encoder"]
+Family = Literal[
+    "stable-diffusion-1", "stable-diffusion-2", "stable-diffusion-xl", "stable-diffusion-xl-refiner"
+]
+TextEncoderName = Literal["text_encoder", "text_encoder_2"]
+GraphName = Literal[TextEncoderName, "unet", "vae_decoder", "vae_encoder"]
 Precision = Literal["fp32", "fp16"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -60,12 +64,33 @@ class GraphEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class TextSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The text encoder's window: max_length tokens, begin and end included, padded with pad_token_id."""
+    """One text encoder and its tokenizer.
+
+    Its window is max_length tokens, begin and end included, padded with pad_token_id.
+    tokenizer: path of its tokenizer.json. hidden_states: the output that the U-Net attends to;
+    pooled: the output that stands for the whole prompt, where the U-Net takes one.
+    """
 
     max_length: Positive
     bos_token_id: int
     eos_token_id: int
     pad_token_id: int
+    graph: TextEncoderName = "text_encoder"
+    tokenizer: str = "tokenizer/tokenizer.json"
+    hidden_states: str = "last_hidden_state"
+    pooled: str | None = None
+
+
+class Conditioning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the U-Net is told beside the hidden states of the prompt.
+
+    time_ids: six numbers, original size, crop and target size; or five, with an aesthetic score for the last
+    two (Podell et al. 2023, https://arxiv.org/abs/2307.01952). zeros_without_negative: no negative prompt is
+    hidden states of zero, not those of an empty prompt.
+    """
+
+    time_ids: Literal["sizes", "aesthetic_score"] | None = None
+    zeros_without_negative: bool = False
 
 
 class VaeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,11 +128,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     schema: int
     name: str
-    family: Literal["stable-diffusion-1"]
+    family: Family
     precision: Precision
     made_by: MadeBy
     graphs: dict[GraphName, GraphEntry]
-    text: TextSettings
+    text: Annotated[tuple[TextSettings, ...], msgspec.Meta(min_length=1, max_length=2)]
+    conditioning: Conditioning
     schedule: NoiseSchedule
     vae: VaeSettings
     defaults: Defaults
@@ -142,6 +168,7 @@ def read(path: Path) -> Manifest:
         )
     try:
         manifest = msgspec.convert(fields, Manifest)
+        _check_inputs(manifest)
         _check_axes(manifest)
     except (msgspec.ValidationError, ValueError) as error:
         raise BundleError(f"{path} is not a valid manifest: {error}; export the bundle again") from None
@@ -154,10 +181,25 @@ def write(manifest: Manifest, path: Path) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
+def _check_inputs(manifest: Manifest) -> None:
+    """Whether the U-Net takes what it will be told, and the text encoders give what it is told."""
+    told = {"sample", "timestep", "encoder_hidden_states"}
+    told |= {"text_embeds" for text in manifest.text if text.pooled is not None}
+    told |= {"time_ids"} if manifest.conditioning.time_ids is not None else set()
+    unet = manifest.graphs.get("unet")
+    if unet and set(unet.inputs) != told:
+        raise ValueError(f"the unet takes {sorted(unet.inputs)}, its settings are for {sorted(told)}")
+    for text in manifest.text:
+        graph = manifest.graphs.get(text.graph)
+        for output in (text.hidden_states, text.pooled):
+            if graph and output is not None and output not in graph.outputs:
+                raise ValueError(f"the {text.graph} has no output {output}")
+
+
 def _check_axes(manifest: Manifest) -> None:
     """Whether the settings are what the graphs take, where these leave no choice."""
     said: tuple[tuple[str, int, GraphName, str], ...] = (
-        ("text.max_length", manifest.text.max_length, "text_encoder", "input_ids"),
+        *(("text.max_length", text.max_length, text.graph, "input_ids") for text in manifest.text),
         ("vae.latent_channels", manifest.vae.latent_channels, "unet", "sample"),
         ("vae.latent_channels", manifest.vae.latent_channels, "vae_decoder", "latent_sample"),
     )

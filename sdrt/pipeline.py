@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdrt import metadata
-from sdrt.backends import Array, Backend, Runtime, open_runtime
-from sdrt.bundle import DEMO, TOKENIZER, Bundle, Verify
+from sdrt.backends import Backend, Runtime, open_runtime
+from sdrt.bundle import DEMO, Bundle, Verify
+from sdrt.conditioning import Conditioner
 from sdrt.decode import Decoder
-from sdrt.denoise import Denoising, Sample, StepGraph, guidance_rows
+from sdrt.denoise import Denoising, Sample, StepGraph
 from sdrt.errors import BundleError
 from sdrt.image_files import check_output, save_png
 from sdrt.manifest import GraphName, Manifest
@@ -69,8 +70,13 @@ class Pipeline:
         self.bundle = bundle
         self.runtime = runtime
         self._progress = progress
-        tokenizer = PromptTokenizer(bundle.path / TOKENIZER, bundle.manifest.text)
-        self._text_encoder = TextEncoder(runtime, tokenizer, self._load("text_encoder"))
+        encoders = [
+            TextEncoder(
+                runtime, PromptTokenizer(bundle.path / text.tokenizer, text), self._load(text.graph), text
+            )
+            for text in bundle.manifest.text
+        ]
+        self._conditioner = Conditioner(encoders, bundle.manifest.conditioning)
         self._unet = self._load("unet")
         self._decoder = Decoder(runtime, self._load("vae_decoder"), bundle.manifest.vae)
         self._step = StepGraph(runtime, self._unet.inputs["sample"].dtype)
@@ -98,7 +104,7 @@ class Pipeline:
 
     def close(self) -> None:
         """Free the graphs; the pipeline cannot be used after. Leaving a `with` block does it too."""
-        for stage in (self._text_encoder, self._step, self._decoder):
+        for stage in (self._conditioner, self._step, self._decoder):
             stage.close()
         self._unet.close()
 
@@ -130,7 +136,7 @@ class Pipeline:
         the loop.
         """
         table = request.compile(self.manifest)
-        embeddings, guidance = self._encode(request)
+        rows, guidance = self._conditioner.rows(request)
         batch = min(max(_BATCH_PIXELS // (request.width * request.height), 1), _MAX_BATCH)
         for first in range(0, request.count, batch):
             requests = [
@@ -139,9 +145,7 @@ class Pipeline:
             ]
             denoising = self._denoise(
                 [
-                    Sample(
-                        table=table, embeddings=embeddings, guidance=guidance, noise=NoiseGenerator(one.seed)
-                    )
+                    Sample(table=table, rows=rows, guidance=guidance, noise=NoiseGenerator(one.seed))
                     for one in requests
                 ],
                 width=request.width,
@@ -155,13 +159,6 @@ class Pipeline:
                 yield Picture(
                     pixels=pixels, request=one, texts=metadata.texts(one, self.manifest, self.runtime.name)
                 )
-
-    def _encode(self, request: Request) -> tuple[list[Array], list[float]]:
-        positive = self._text_encoder.encode(request.prompt)
-        if request.guidance_scale == 1.0:  # the negative prompt has no weight
-            return guidance_rows(1.0, positive, positive)
-        negative = self._text_encoder.encode(request.negative_prompt, called="negative prompt")
-        return guidance_rows(request.guidance_scale, negative, positive)
 
     def _denoise(self, samples: list[Sample], *, width: int, height: int) -> Denoising:
         vae = self.manifest.vae

@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
 
 from sdrt.backends import Array, Backend, Runtime
+from sdrt.manifest import TextSettings
 from sdrt.tokenizer import PromptTokenizer
 
 _REMEMBERED = 64
 
 
-class TextEncoder:
-    """Tokenizer and CLIP text encoder of a bundle."""
+@dataclass(frozen=True, kw_only=True)
+class EncodedPrompt:
+    """hidden_states: [L, D]; pooled: [P], of encoders whose U-Net takes it. In the encoder's precision."""
 
-    def __init__(self, runtime: Runtime, tokenizer: PromptTokenizer, graph: Backend) -> None:
+    hidden_states: Array
+    pooled: Array | None
+
+
+class TextEncoder:
+    """One tokenizer and CLIP text encoder of a bundle."""
+
+    def __init__(
+        self, runtime: Runtime, tokenizer: PromptTokenizer, graph: Backend, settings: TextSettings
+    ) -> None:
         self._device = runtime.device
         self._tokenizer = tokenizer
         self._graph = graph
+        self._settings = settings
         self._buffers = {
             name: self._device.empty(tuple(axis or 1 for axis in spec.shape), spec.dtype)
             for name, spec in (*graph.inputs.items(), *graph.outputs.items())
         }
         graph.bind(self._buffers)
-        self._encoded: OrderedDict[bytes, Array] = OrderedDict()
+        self._encoded: OrderedDict[bytes, EncodedPrompt] = OrderedDict()
 
-    def encode(self, prompt: str, *, called: str = "prompt") -> Array:
-        """Last hidden states of one prompt: [L, D] in the encoder's precision.
+    def encode(self, prompt: str, *, called: str = "prompt") -> EncodedPrompt:
+        """Hidden states of one prompt.
 
         called: what messages call it.
 
@@ -36,7 +51,11 @@ class TextEncoder:
         if key not in self._encoded:
             self._device.upload(ids[None], self._buffers["input_ids"])
             self._graph.run()
-            self._encoded[key] = self._device.download(self._buffers["last_hidden_state"])[0]
+            pooled = self._settings.pooled
+            self._encoded[key] = EncodedPrompt(
+                hidden_states=self._output(self._settings.hidden_states),
+                pooled=None if pooled is None else self._output(pooled),
+            )
             if len(self._encoded) > _REMEMBERED:
                 self._encoded.popitem(last=False)
         self._encoded.move_to_end(key)
@@ -45,3 +64,6 @@ class TextEncoder:
     def close(self) -> None:
         """Free the graph."""
         self._graph.close()
+
+    def _output(self, name: str) -> Array:
+        return np.asarray(self._device.download(self._buffers[name])[0])

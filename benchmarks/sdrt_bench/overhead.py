@@ -20,9 +20,11 @@ from statistics import median
 import click
 
 from sdrt.backends import Backend, Buffer, open_runtime
-from sdrt.bundle import DEMO, TOKENIZER, Bundle
-from sdrt.denoise import Denoising, Sample, StepGraph, guidance_rows
+from sdrt.bundle import DEMO, Bundle
+from sdrt.conditioning import Conditioner
+from sdrt.denoise import Denoising, Sample, StepGraph
 from sdrt.noise import NoiseGenerator
+from sdrt.request import resolve_request
 from sdrt.samplers import compile_sampler
 from sdrt.text_encoder import TextEncoder
 from sdrt.tokenizer import PromptTokenizer
@@ -63,21 +65,25 @@ def step_overhead(runs: int) -> dict[str, float]:
     bundle = Bundle.open(DEMO)
     manifest, runtime = bundle.manifest, open_runtime("onnxruntime")
     unet = TimedGraph(runtime.load(bundle.path / manifest.graphs["unet"].path))
+    (text,) = manifest.text
     encoder = TextEncoder(
         runtime,
-        PromptTokenizer(bundle.path / TOKENIZER, manifest.text),
-        runtime.load(bundle.path / manifest.graphs["text_encoder"].path),
+        PromptTokenizer(bundle.path / text.tokenizer, text),
+        runtime.load(bundle.path / manifest.graphs[text.graph].path),
+        text,
     )
     defaults, vae = manifest.defaults, manifest.vae
     step = StepGraph(runtime, unet.inputs["sample"].dtype)
     table = compile_sampler(defaults.sampler, manifest.schedule, defaults.steps)
-    rows, guidance = guidance_rows(2.0, encoder.encode(""), encoder.encode(PROMPT))
+    rows, guidance = Conditioner([encoder], manifest.conditioning).rows(
+        resolve_request(manifest, PROMPT, guidance_scale=2.0)
+    )
     shape = (vae.latent_channels, defaults.height // vae.scale_factor, defaults.width // vae.scale_factor)
     network, overhead = [], []
     for _ in range(runs + 1):
         unet.seconds = 0.0
         started = time.perf_counter()
-        sample = Sample(table=table, embeddings=rows, guidance=guidance, noise=NoiseGenerator(0))
+        sample = Sample(table=table, rows=rows, guidance=guidance, noise=NoiseGenerator(0))
         for _ in Denoising(runtime, unet, step, [sample], shape):
             pass
         total = time.perf_counter() - started

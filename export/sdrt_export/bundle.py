@@ -11,34 +11,42 @@ from sdrt import manifest
 from sdrt.manifest import FileEntry, GraphEntry, GraphName, MadeBy, Manifest, Precision
 
 from .checkpoint import Checkpoint
-from .configs import Config
+from .configs import TOKENIZERS, Config
 from .resume import describe
+from .specs import MODELS
 from .tokenizer import save_tokenizer
 
 
 def write_configs(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write the configs and the tokenizer where diffusers and the optimum ONNX pipelines look for them."""
+    """Write the configs and the tokenizers where diffusers and the optimum ONNX pipelines look for them."""
     configs = checkpoint.configs
     scheduler = configs.scheduler["_class_name"]
-    index = {
-        "_class_name": "StableDiffusionPipeline",
+    xl = configs.conditioning.time_ids is not None
+    index: dict[str, Any] = {
+        "_class_name": "StableDiffusionXLPipeline" if xl else "StableDiffusionPipeline",
         "_diffusers_version": configs.unet.get("_diffusers_version"),
         "feature_extractor": [None, None],
-        "requires_safety_checker": False,
-        "safety_checker": [None, None],
         "scheduler": ["diffusers", scheduler],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
     }
+    if xl:
+        index |= {"force_zeros_for_empty_prompt": configs.conditioning.zeros_without_negative}
+        index |= {"image_encoder": [None, None], "text_encoder": [None, None], "tokenizer": [None, None]}
+    else:
+        index |= {"requires_safety_checker": False, "safety_checker": [None, None]}
+    for name in configs.text_encoders:
+        index[name] = ["transformers", MODELS[name].__name__]
+        index[TOKENIZERS[name]] = ["transformers", "CLIPTokenizer"]
     _write(index, folder / "model_index.json")
     _write(configs.scheduler, folder / "scheduler" / "scheduler_config.json")
-    _write(configs.text_encoder, folder / "text_encoder" / "config.json")
+    for name, config in configs.text_encoders.items():
+        _write(config, folder / name / "config.json")
     _write(configs.unet, folder / "unet" / "config.json")
     _write(configs.vae, folder / "vae_decoder" / "config.json")
     _write(configs.vae, folder / "vae_encoder" / "config.json")
-    save_tokenizer(checkpoint.tokenizer, folder / "tokenizer")
+    for place, tokenizer in checkpoint.tokenizers.items():
+        save_tokenizer(tokenizer, folder / place)
 
 
 def write_manifest(
@@ -59,11 +67,12 @@ def write_manifest(
     made = Manifest(
         schema=manifest.SCHEMA,
         name=name,
-        family="stable-diffusion-1",
+        family=configs.family,
         precision=precision,
         made_by=MadeBy(source=checkpoint.source, revision=None, opset=opset, tools=tools),
         graphs=graphs,
         text=configs.text,
+        conditioning=configs.conditioning,
         schedule=configs.schedule,
         vae=configs.vae_settings,
         defaults=configs.defaults,

@@ -17,12 +17,13 @@ class Checkpoint:
     """What `sdrt export` reads, wherever it comes from.
 
     source: as the user gave it. fingerprint: changes when any file or setting behind it does.
-    parameters: how many numbers each component has. load: a component in float32, for inference.
+    tokenizers: by folder name, one for each text encoder. parameters: how many numbers each component has.
+    load: a component in float32, for inference.
     """
 
     source: str
     fingerprint: str
     configs: Configs
-    tokenizer: CLIPTokenizer
+    tokenizers: Mapping[str, CLIPTokenizer]
     parameters: Mapping[Component, int]
     load: Callable[[Component], nn.Module]

@@ -54,7 +54,8 @@ def export(
 ) -> None:
     """Turn a checkpoint into a bundle that `sdrt generate` runs.
 
-    SOURCE is `demo`, `random:sd15`, or a Stable Diffusion 1.x folder in diffusers layout.
+    SOURCE is `demo`, `random:sd15`, `random:sd21`, `random:sdxl`, or a folder in diffusers layout:
+    Stable Diffusion 1, 2 or XL.
     """
     for package in PACKAGES:
         if find_spec(package) is None:

@@ -1,23 +1,30 @@
-"""The configs of a Stable Diffusion 1 checkpoint, checked and turned into the settings of a manifest."""
+"""The configs of a checkpoint, checked and turned into the settings of a manifest.
+
+What a model is follows from its configs alone: how wide its text encoders are, what its U-Net is told.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from transformers import CLIPTokenizer
 
 from sdrt.errors import ExportError
-from sdrt.manifest import Defaults, TextSettings, VaeSettings
+from sdrt.manifest import Conditioning, Defaults, Family, TextEncoderName, TextSettings, VaeSettings
 from sdrt.samplers.schedule import NoiseSchedule
 
 from .scheduler import read_scheduler
+from .tokenizer import text_settings
 
 Config = Mapping[str, Any]
 
+TEXT_ENCODERS: tuple[TextEncoderName, ...] = ("text_encoder", "text_encoder_2")
+TOKENIZERS: dict[TextEncoderName, str] = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 # Options of UNet2DConditionModel that lead through code which UNetGraph does not have.
 ABSENT_FROM_UNET = (
-    "addition_embed_type",
     "center_input_sample",
     "class_embed_type",
     "dual_cross_attention",
@@ -26,18 +33,32 @@ ABSENT_FROM_UNET = (
     "num_class_embeds",
     "time_cond_proj_dim",
 )
+ABSENT_FROM_VAE = ("shift_factor", "latents_mean", "latents_std")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Configs:
-    """Configs as read from the checkpoint, and the settings that follow from them."""
+    """Configs as read from the checkpoint, and the settings that follow from them.
 
-    text_encoder: Config
+    text_encoders: those there are, in the order in which their hidden states are put side by side.
+    """
+
+    text_encoders: Mapping[TextEncoderName, Config]
     unet: Config
     vae: Config
     scheduler: Config
-    text: TextSettings
+    text: tuple[TextSettings, ...]
+    conditioning: Conditioning
     defaults: Defaults
+
+    @property
+    def family(self) -> Family:
+        """What people call it."""
+        if self.conditioning.time_ids == "aesthetic_score":
+            return "stable-diffusion-xl-refiner"
+        if self.conditioning.time_ids == "sizes":
+            return "stable-diffusion-xl"
+        return "stable-diffusion-2" if self.unet["cross_attention_dim"] == 1024 else "stable-diffusion-1"
 
     @property
     def vae_settings(self) -> VaeSettings:
@@ -49,9 +70,62 @@ class Configs:
         )
 
     @property
+    def vae_needs_float32(self) -> bool:
+        """Whether activations of the VAE leave the range of FP16, as those of Stable Diffusion XL do."""
+        return self.conditioning.time_ids is not None and bool(self.vae.get("force_upcast", True))
+
+    @property
     def schedule(self) -> NoiseSchedule:
         """The noise schedule, as the scheduler's class reads its config."""
         return read_scheduler(self.scheduler).schedule
+
+
+def read_configs(
+    *,
+    index: Config,
+    text_encoders: Mapping[TextEncoderName, Config],
+    unet: Config,
+    vae: Config,
+    scheduler: Config,
+    tokenizers: Mapping[str, CLIPTokenizer],
+    overrides: Config,
+) -> Configs:
+    """Check that the parts of a checkpoint make a model that sdrt can run, and derive its settings.
+
+    index: model_index.json; unet, vae: with their defaults filled in; tokenizers: by folder name;
+    overrides: the checkpoint's own `sdrt_defaults.json`.
+    Raises ExportError, saying what is not supported or does not fit.
+    """
+    _check_options(unet, vae)
+    _check_widths(text_encoders, unet, vae)
+    read_scheduler(scheduler)
+    time_ids = _time_ids(text_encoders, unet)
+    return Configs(
+        text_encoders=text_encoders,
+        unet=unet,
+        vae=vae,
+        scheduler=scheduler,
+        text=tuple(
+            text_settings(
+                tokenizers[TOKENIZERS[name]],
+                config["max_position_embeddings"],
+                config["vocab_size"],
+                graph=name,
+                tokenizer_file=f"{TOKENIZERS[name]}/tokenizer.json",
+                # the states before the last layer, as Stable Diffusion XL was trained on
+                hidden_states=f"hidden_states.{config['num_hidden_layers'] - 1}"
+                if time_ids
+                else "last_hidden_state",
+                pooled="text_embeds" if name == "text_encoder_2" else None,
+            )
+            for name, config in text_encoders.items()
+        ),
+        conditioning=Conditioning(
+            time_ids=time_ids,
+            zeros_without_negative=bool(time_ids and index.get("force_zeros_for_empty_prompt", True)),
+        ),
+        defaults=_default_request(unet, vae, scheduler, overrides, guidance_scale=5.0 if time_ids else 7.5),
+    )
 
 
 def with_defaults(diffusers_class: type, config: Config) -> dict[str, Any]:
@@ -60,45 +134,67 @@ def with_defaults(diffusers_class: type, config: Config) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.default is not p.empty} | dict(config)
 
 
-def check_family(unet: Config, vae: Config, text_encoder: Config, scheduler: Config) -> None:
-    """Raise ExportError unless these are the configs of a Stable Diffusion 1 text-to-image model."""
-    width = unet["cross_attention_dim"]
-    if unet["addition_embed_type"] == "text_time":
-        raise ExportError(
-            "this is a Stable Diffusion XL checkpoint; sdrt exports Stable Diffusion 1.x so far"
-        )
-    if unet["use_linear_projection"] or width == 1024:
-        raise ExportError(
-            "this is a Stable Diffusion 2.x checkpoint; sdrt exports Stable Diffusion 1.x so far"
-        )
+def _check_options(unet: Config, vae: Config) -> None:
+    for option, config, part in (
+        *((name, unet, "the U-Net") for name in ABSENT_FROM_UNET),
+        *((name, vae, "the VAE") for name in ABSENT_FROM_VAE),
+    ):
+        if config.get(option):
+            raise ExportError(f"{option} {config[option]!r} in the config of {part} is not supported")
+
+
+def _check_widths(text_encoders: Mapping[TextEncoderName, Config], unet: Config, vae: Config) -> None:
     if unet["in_channels"] != vae["latent_channels"]:
         raise ExportError(
             f"the U-Net takes {unet['in_channels']} channels and the VAE gives {vae['latent_channels']}: "
             "inpainting and edit models are not supported; use a text-to-image checkpoint"
         )
-    if width != text_encoder["hidden_size"]:
+    expected, given = unet["cross_attention_dim"], sum(c["hidden_size"] for c in text_encoders.values())
+    if expected != given:
         raise ExportError(
-            f"the U-Net expects text of width {width}, the text encoder gives {text_encoder['hidden_size']}; "
+            f"the U-Net expects text of width {expected}, the text encoder gives {given}; "
             "the parts of this checkpoint do not belong together"
         )
-    odd = [name for name in ABSENT_FROM_UNET if unet.get(name)]
-    odd += [name for name in ("shift_factor", "latents_mean", "latents_std") if vae.get(name)]
-    if odd:
-        raise ExportError(f"{' and '.join(odd)} in a config is not part of Stable Diffusion 1.x")
-    read_scheduler(scheduler)
 
 
-def default_request(unet: Config, vae: Config, scheduler: Config, overrides: Config) -> Defaults:
+def _time_ids(
+    text_encoders: Mapping[TextEncoderName, Config], unet: Config
+) -> Literal["sizes", "aesthetic_score"] | None:
+    """Which numbers the U-Net is told: as many as its embedding has room for beside the pooled prompt."""
+    kind = unet["addition_embed_type"]
+    if kind is None:
+        return None
+    if kind != "text_time" or "text_encoder_2" not in text_encoders:
+        raise ExportError(
+            f"addition_embed_type {kind!r} in the config of the U-Net is supported only as text_time, "
+            "with a text_encoder_2"
+        )
+    pooled = text_encoders["text_encoder_2"]["projection_dim"]
+    room = unet["projection_class_embeddings_input_dim"] - pooled
+    numbers = room / unet["addition_time_embed_dim"]
+    if numbers == 6:
+        return "sizes"
+    if numbers == 5:
+        return "aesthetic_score"
+    raise ExportError(
+        f"the U-Net has room for {numbers:g} numbers beside a pooled prompt of width {pooled}; "
+        "expected 6 (sizes) or 5 (with an aesthetic score)"
+    )
+
+
+def _default_request(
+    unet: Config, vae: Config, scheduler: Config, overrides: Config, *, guidance_scale: float
+) -> Defaults:
     """Size, steps, guidance and sampler of a request that names none.
 
-    overrides: the checkpoint's own `sdrt_defaults.json`. Raises ExportError if it has other fields.
+    Raises ExportError if the overrides have other fields.
     """
     size = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
     fields = {
         "width": size,
         "height": size,
         "steps": 20,
-        "guidance_scale": 7.5,
+        "guidance_scale": guidance_scale,
         "sampler": read_scheduler(scheduler).sampler,
     }
     unknown = overrides.keys() - fields.keys()

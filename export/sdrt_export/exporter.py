@@ -45,7 +45,7 @@ def export(
 ) -> Path:
     """Export `source` to a bundle at `target` and return where it is.
 
-    source: `demo`, `random:sd15`, or a Stable Diffusion 1.x folder in diffusers layout.
+    source: `demo`, `random:sd15`, `random:sd21`, `random:sdxl`, or a folder in diffusers layout.
     target: a folder that is not there yet, or a bundle if `force`; by default engines/<name>.
     half_weights: FP32 graphs whose weights are stored in FP16. verify: measure each graph against PyTorch.
     progress: called with a line as each stage begins.

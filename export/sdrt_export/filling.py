@@ -62,7 +62,8 @@ def _make_graph(
     progress(f"{spec.name}: loading")
     model = checkpoint.load(spec.component)
     trials = run_references(spec, model) if settings.verify else ()
-    if settings.precision == "fp16":
+    precision = spec.precision(settings.precision)
+    if precision == "fp16":
         model = model.half()
     progress(f"{spec.name}: exporting")
     folder = place.bundle / spec.name
@@ -79,10 +80,8 @@ def _make_graph(
         path=f"{spec.name}/{graphs.FILE_NAME}",
         inputs=inputs,
         outputs=outputs,
-        tolerance=TOLERANCE[settings.precision] if settings.verify else None,
-        fidelity=measure(spec, folder / graphs.FILE_NAME, trials, settings.precision)
-        if settings.verify
-        else (),
+        tolerance=TOLERANCE[precision] if settings.verify else None,
+        fidelity=measure(spec, folder / graphs.FILE_NAME, trials, precision) if settings.verify else (),
     )
     paths = [folder / graphs.FILE_NAME, folder / graphs.DATA_NAME]
     for path in paths:

@@ -25,6 +25,7 @@ FILE_NAME = "model.onnx"
 DATA_NAME = FILE_NAME + ".data"
 IR_VERSION = 10  # onnxruntime 1.31 refuses 14
 PREFIX = "model."
+SINES = ("timestep", "time_ids")  # FP16 has no 999.5 and no 2049
 WORTH_HALVING = 1024  # elements; every Cast costs load time, and biases and norms hardly take space
 # One size of example suffices, as long as no two free axes share a number and none is 1.
 EXAMPLE = {"batch": 2, "height": 9, "width": 13}
@@ -88,9 +89,9 @@ def _trace(spec: GraphSpec, model: nn.Module, opset: int, dtype: torch.dtype) ->
 
 
 def to_precision(inputs: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Cast what a graph of this precision takes in it: all floating inputs but the timestep."""
+    """Cast what a graph of this precision takes in it: all floating inputs but those that go into sines."""
     return {
-        name: value.to(dtype) if value.is_floating_point() and name != "timestep" else value
+        name: value.to(dtype) if value.is_floating_point() and name not in SINES else value
         for name, value in inputs.items()
     }
 

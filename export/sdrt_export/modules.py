@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 
 class TextEncoderGraph(nn.Module):
@@ -32,6 +32,32 @@ class TextEncoderGraph(nn.Module):
         return output.last_hidden_state, output.pooler_output
 
 
+class TextEncoderStatesGraph(nn.Module):
+    """As TextEncoderGraph, with the hidden states before each layer and after the last one as well.
+
+    input_ids [B, max_length] int64 -> last_hidden_state, pooler_output, hidden_states.0 .. N; with a
+    projection text_embeds [B, P], last_hidden_state, hidden_states.0 .. N.
+    """
+
+    def __init__(self, model: CLIPTextModel | CLIPTextModelWithProjection) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor) -> tuple[Tensor, ...]:
+        """Encode the tokens."""
+        return self.reference(self.model, input_ids)
+
+    @staticmethod
+    def reference(
+        model: CLIPTextModel | CLIPTextModelWithProjection, input_ids: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Run the model's own forward."""
+        output = model(input_ids=input_ids, output_hidden_states=True)
+        if isinstance(model, CLIPTextModelWithProjection):
+            return output.text_embeds, output.last_hidden_state, *output.hidden_states
+        return output.last_hidden_state, output.pooler_output, *output.hidden_states
+
+
 class UNetGraph(nn.Module):
     """Noisy latents [R, C, h, w], timestep [R] float32, prompt [R, L, D] -> out_sample [R, C, h, w]."""
 
@@ -41,13 +67,23 @@ class UNetGraph(nn.Module):
         self.model = model
 
     def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> tuple[Tensor]:
-        """Predict once per row.
+        """Predict once per row."""
+        return self.predict(sample, self.embed_timestep(sample, timestep), encoder_hidden_states)
+
+    def embed_timestep(self, sample: Tensor, timestep: Tensor) -> Tensor:
+        """Embedding of the timestep: [R, T]."""
+        embedding: Tensor = self.model.time_embedding(
+            self.model.get_time_embed(sample=sample, timestep=timestep)
+        )
+        return embedding
+
+    def predict(self, sample: Tensor, temb: Tensor, encoder_hidden_states: Tensor) -> tuple[Tensor]:
+        """Predict, told `temb` [R, T].
 
         The model's own forward chooses by the size of `sample` whether to hand sizes to the upsamplers, which
         a trace would freeze. Here each level always goes up to the size of the level it meets.
         """
         model = self.model
-        temb = model.time_embedding(model.get_time_embed(sample=sample, timestep=timestep))
         hidden_states = model.conv_in(sample)
         skips = [hidden_states]
         for block in model.down_blocks:
@@ -74,6 +110,45 @@ class UNetGraph(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Run the model's own forward."""
         outputs: tuple[Tensor, ...] = model(sample, timestep, encoder_hidden_states, return_dict=False)
+        return outputs
+
+
+class UNetXLGraph(UNetGraph):
+    """As UNetGraph, told text_embeds [R, P] and time_ids [R, 6] or [R, 5] as well."""
+
+    def forward(  # type: ignore[override]
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        text_embeds: Tensor,
+        time_ids: Tensor,
+    ) -> tuple[Tensor]:
+        """Predict once per row."""
+        model, temb = self.model, self.embed_timestep(sample, timestep)
+        # sines in float32 whatever the model's precision; the model's own forward joins them as they are, and
+        # the exported graph would then hold a Concat of two types
+        sizes = model.add_time_proj(time_ids.flatten()).reshape(time_ids.shape[0], -1).to(text_embeds.dtype)
+        added = model.add_embedding(torch.cat([text_embeds, sizes], dim=-1))
+        return self.predict(sample, temb + added, encoder_hidden_states)
+
+    @staticmethod
+    def reference(  # type: ignore[override]
+        model: UNet2DConditionModel,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        text_embeds: Tensor,
+        time_ids: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Run the model's own forward."""
+        outputs: tuple[Tensor, ...] = model(
+            sample,
+            timestep,
+            encoder_hidden_states,
+            added_cond_kwargs={"text_embeds": text_embeds, "time_ids": time_ids},
+            return_dict=False,
+        )
         return outputs
 
 

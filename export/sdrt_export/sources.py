@@ -15,7 +15,7 @@ RANDOM = "random:"
 
 
 def open_source(source: str) -> Checkpoint:
-    """Open `demo`, `random:sd15`, or a local folder in diffusers layout.
+    """Open `demo`, `random:sd15`, `random:sd21`, `random:sdxl`, or a local folder in diffusers layout.
 
     Raises InputError if it is something else, ExportError if it is damaged or of another family.
     """
@@ -38,15 +38,15 @@ def open_source(source: str) -> Checkpoint:
             "convert it to a folder with: StableDiffusionPipeline.from_single_file(...).save_pretrained(...)"
         )
     raise InputError(
-        f"{source} is no folder; give demo, random:sd15 or a local folder in diffusers layout "
-        f"(hub ids come later; download with: hf download {source})"
+        f"{source} is no folder; give demo, random:sd15, random:sd21, random:sdxl or a local folder "
+        f"in diffusers layout (hub ids come later; download with: hf download {source})"
     )
 
 
 def _open_random(source: str) -> Checkpoint:
-    from .random_models import ARCHITECTURES
+    from .random_models import ARCHITECTURES, open_random
 
     name = source.removeprefix(RANDOM)
     if name not in ARCHITECTURES:
         raise UnknownNameError("random model", source, [RANDOM + known for known in ARCHITECTURES])
-    return ARCHITECTURES[name](source)
+    return open_random(source, ARCHITECTURES[name])

@@ -1,4 +1,4 @@
-"""The four graphs of a Stable Diffusion 1 bundle: names, axes, and what to feed them for a trial.
+"""The graphs of a bundle: names, axes, and what to feed them for a trial.
 
 Names are those of the optimum ONNX pipelines, which read the bundle too.
 """
@@ -7,19 +7,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from sdrt.manifest import GraphName
+from sdrt.manifest import GraphName, Precision, TextEncoderName, TextSettings
 
 from .configs import Configs
-from .modules import TextEncoderGraph, UNetGraph, VaeDecoderGraph, VaeEncoderGraph
+from .modules import (
+    TextEncoderGraph,
+    TextEncoderStatesGraph,
+    UNetGraph,
+    UNetXLGraph,
+    VaeDecoderGraph,
+    VaeEncoderGraph,
+)
 
-Component = Literal["text_encoder", "unet", "vae"]
+Component = Literal[TextEncoderName, "unet", "vae"]
 Axes = tuple[int | str, ...]  # a number is fixed, a name is free
-GraphModule = type[TextEncoderGraph] | type[UNetGraph] | type[VaeDecoderGraph] | type[VaeEncoderGraph]
+GraphModule = (
+    type[TextEncoderGraph]
+    | type[TextEncoderStatesGraph]
+    | type[UNetGraph]
+    | type[VaeDecoderGraph]
+    | type[VaeEncoderGraph]
+)
+MODELS: dict[Component, Any] = {
+    "text_encoder": CLIPTextModel,
+    "text_encoder_2": CLIPTextModelWithProjection,
+    "unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +57,11 @@ class GraphSpec:
     outputs: Mapping[str, Axes]
     unit: int = 1
     tokens: tuple[int, int] = (0, 0)  # size of the vocabulary, end token
+    may_be_half: bool = True
+
+    def precision(self, asked: Precision) -> Precision:
+        """What the graph computes in, in a bundle of the precision `asked`."""
+        return asked if self.may_be_half else "fp32"
 
     def random_inputs(self, batch: int, height: int, width: int, seed: int) -> dict[str, Tensor]:
         """Float32 (and int64) inputs for latents of height x width, the same for the same seed."""
@@ -50,6 +76,8 @@ class GraphSpec:
                 inputs[name][:, shape[1] // 2 :] = end
             elif name == "timestep":
                 inputs[name] = torch.rand(shape, generator=generator) * 999
+            elif name == "time_ids":
+                inputs[name] = torch.randint(1024, shape, generator=generator).float()
             else:
                 inputs[name] = torch.randn(shape, generator=generator)
         return inputs
@@ -62,37 +90,21 @@ class GraphSpec:
 
 
 def graph_specs(configs: Configs) -> tuple[GraphSpec, ...]:
-    """Specs of all four graphs, in the order they are exported."""
-    length, width = configs.text.max_length, configs.text_encoder["hidden_size"]
+    """Specs of all graphs, in the order they are exported."""
     channels, scale = configs.vae_settings.latent_channels, configs.vae_settings.scale_factor
     latents: Axes = ("batch", channels, "height", "width")
     pictures: Axes = ("batch", 3, "height", "width")
+    half_vae = not configs.vae_needs_float32
     return (
-        GraphSpec(
-            name="text_encoder",
-            component="text_encoder",
-            module=TextEncoderGraph,
-            inputs={"input_ids": ("batch", length)},
-            outputs={"last_hidden_state": ("batch", length, width), "pooler_output": ("batch", width)},
-            tokens=(configs.text_encoder["vocab_size"], configs.text.eos_token_id),
-        ),
-        GraphSpec(
-            name="unet",
-            component="unet",
-            module=UNetGraph,
-            inputs={
-                "sample": latents,
-                "timestep": ("rows",),
-                "encoder_hidden_states": ("batch", length, width),
-            },
-            outputs={"out_sample": latents},
-        ),
+        *(_text_encoder(configs, text) for text in configs.text),
+        _unet(configs, latents),
         GraphSpec(
             name="vae_decoder",
             component="vae",
             module=VaeDecoderGraph,
             inputs={"latent_sample": latents},
             outputs={"sample": ("batch", 3, "image_height", "image_width")},
+            may_be_half=half_vae,
         ),
         GraphSpec(
             name="vae_encoder",
@@ -101,5 +113,47 @@ def graph_specs(configs: Configs) -> tuple[GraphSpec, ...]:
             inputs={"sample": pictures},
             outputs={"latent_parameters": ("batch", 2 * channels, "latent_height", "latent_width")},
             unit=scale,
+            may_be_half=half_vae,
         ),
+    )
+
+
+def _text_encoder(configs: Configs, text: TextSettings) -> GraphSpec:
+    config = configs.text_encoders[text.graph]
+    states: Axes = ("batch", text.max_length, config["hidden_size"])
+    outputs: dict[str, Axes] = {"last_hidden_state": states}
+    if text.graph == "text_encoder_2":
+        outputs = {"text_embeds": ("batch", config["projection_dim"]), **outputs}
+    else:
+        outputs |= {"pooler_output": ("batch", config["hidden_size"])}
+    all_states = configs.conditioning.time_ids is not None
+    if all_states:
+        outputs |= {f"hidden_states.{k}": states for k in range(config["num_hidden_layers"] + 1)}
+    return GraphSpec(
+        name=text.graph,
+        component=text.graph,
+        module=TextEncoderStatesGraph if all_states else TextEncoderGraph,
+        inputs={"input_ids": ("batch", text.max_length)},
+        outputs=outputs,
+        tokens=(config["vocab_size"], text.eos_token_id),
+    )
+
+
+def _unet(configs: Configs, latents: Axes) -> GraphSpec:
+    length, width = configs.text[0].max_length, configs.unet["cross_attention_dim"]
+    inputs: dict[str, Axes] = {
+        "sample": latents,
+        "timestep": ("rows",),
+        "encoder_hidden_states": ("batch", length, width),
+    }
+    time_ids = configs.conditioning.time_ids
+    if time_ids is not None:
+        pooled = configs.text_encoders["text_encoder_2"]["projection_dim"]
+        inputs |= {"text_embeds": ("batch", pooled), "time_ids": ("batch", 6 if time_ids == "sizes" else 5)}
+    return GraphSpec(
+        name="unet",
+        component="unet",
+        module=UNetXLGraph if time_ids is not None else UNetGraph,
+        inputs=inputs,
+        outputs={"out_sample": latents},
     )

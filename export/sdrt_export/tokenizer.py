@@ -9,7 +9,7 @@ from typing import Any
 from transformers import CLIPTokenizer
 
 from sdrt.errors import ExportError
-from sdrt.manifest import TextSettings
+from sdrt.manifest import TextEncoderName, TextSettings
 
 from .noise import quiet
 
@@ -30,8 +30,19 @@ def load_tokenizer(folder: Path) -> CLIPTokenizer:
         raise ExportError(f"cannot read the tokenizer in {folder}: {_first_line(error)}") from None
 
 
-def text_settings(tokenizer: CLIPTokenizer, positions: int, vocabulary: int) -> TextSettings:
+def text_settings(
+    tokenizer: CLIPTokenizer,
+    positions: int,
+    vocabulary: int,
+    *,
+    graph: TextEncoderName = "text_encoder",
+    tokenizer_file: str = "tokenizer/tokenizer.json",
+    hidden_states: str = "last_hidden_state",
+    pooled: str | None = None,
+) -> TextSettings:
     """Window and special tokens, for a text encoder with so many positions and token embeddings.
+
+    graph, tokenizer_file, hidden_states, pooled: as in TextSettings.
 
     Raises ExportError if the tokenizer gives tokens that the text encoder does not know.
     """
@@ -46,6 +57,10 @@ def text_settings(tokenizer: CLIPTokenizer, positions: int, vocabulary: int) -> 
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        graph=graph,
+        tokenizer=tokenizer_file,
+        hidden_states=hidden_states,
+        pooled=pooled,
     )
 
 

@@ -1,4 +1,4 @@
-"""random:sd15: the true architectures, and an export that fits an ordinary machine."""
+"""random:sd15 and the others: the true architectures, and an export that fits an ordinary machine."""
 
 from __future__ import annotations
 
@@ -11,21 +11,47 @@ import pytest
 import torch
 
 from sdrt.bundle import Bundle
-from sdrt_export.random_models import load_random
+from sdrt_export.random_models import ARCHITECTURES, load_random
 from sdrt_export.sources import open_source
 
+# Counted in the published checkpoints' safetensors headers.
+PARAMETERS = {
+    "sd15": {"text_encoder": 123_060_480, "unet": 859_520_964, "vae": 83_653_863},
+    "sd21": {"text_encoder": 340_387_840, "unet": 865_910_724, "vae": 83_653_863},
+    "sdxl": {
+        "text_encoder": 123_060_480,
+        "text_encoder_2": 694_659_840,
+        "unet": 2_567_463_684,
+        "vae": 83_653_863,
+    },
+}
 
-def test_architecture_is_that_of_stable_diffusion_15() -> None:
-    checkpoint = open_source("random:sd15")
-    # Counted in the published checkpoint's safetensors headers.
-    assert checkpoint.parameters == {"text_encoder": 123_060_480, "unet": 859_520_964, "vae": 83_653_863}
-    text, defaults = checkpoint.configs.text, checkpoint.configs.defaults
-    assert (text.max_length, text.bos_token_id, text.eos_token_id) == (77, 49406, 49407)
-    assert (defaults.width, defaults.height) == (512, 512)
+
+@pytest.mark.parametrize(
+    ("name", "family", "side", "sampler"),
+    [
+        ("sd15", "stable-diffusion-1", 512, "pndm"),
+        ("sd21", "stable-diffusion-2", 768, "ddim"),
+        ("sdxl", "stable-diffusion-xl", 1024, "euler"),
+    ],
+)
+def test_architectures_are_the_true_ones(name: str, family: str, side: int, sampler: str) -> None:
+    checkpoint = open_source(f"random:{name}")
+    assert checkpoint.parameters == PARAMETERS[name]
+    configs = checkpoint.configs
+    assert configs.family == family
+    for text in configs.text:
+        assert (text.max_length, text.bos_token_id, text.eos_token_id) == (77, 49406, 49407)
+    assert (configs.defaults.width, configs.defaults.height, configs.defaults.sampler) == (
+        side,
+        side,
+        sampler,
+    )
 
 
 def test_weights_follow_the_seed_and_keep_signals_sane() -> None:
-    first, again, other = (load_random("vae", seed) for seed in (0, 0, 1))
+    sd15 = ARCHITECTURES["sd15"]
+    first, again, other = (load_random(sd15, "vae", seed) for seed in (0, 0, 1))
     assert torch.equal(first.decoder.conv_in.weight, again.decoder.conv_in.weight)
     assert not torch.equal(first.decoder.conv_in.weight, other.decoder.conv_in.weight)
     with torch.inference_mode():

@@ -111,12 +111,12 @@ def test_weights_that_do_not_fill_the_config_are_refused(copy: Path) -> None:
     [
         (
             "model_index.json",
-            {"_class_name": "StableDiffusionXLPipeline"},
-            "is for StableDiffusionXLPipeline",
+            {"_class_name": "StableDiffusion3Pipeline"},
+            "is for StableDiffusion3Pipeline",
         ),
         ("model_index.json", {"unet": ["my_code", "MyUNet"]}, "expected a UNet2DConditionModel"),
-        ("unet/config.json", {"addition_embed_type": "text_time"}, "Stable Diffusion XL"),
-        ("unet/config.json", {"use_linear_projection": True}, "Stable Diffusion 2.x"),
+        ("unet/config.json", {"addition_embed_type": "text_time"}, "with a text_encoder_2"),
+        ("unet/config.json", {"addition_embed_type": "image"}, "addition_embed_type 'image'"),
         ("unet/config.json", {"in_channels": 9}, "inpainting"),
         ("unet/config.json", {"cross_attention_dim": 64}, "expects text of width 64"),
         ("unet/config.json", {"time_cond_proj_dim": 256}, "time_cond_proj_dim"),
@@ -139,7 +139,7 @@ def test_broken_json_is_named(copy: Path) -> None:
     ("source", "words"),
     [
         ("runwayml/stable-diffusion-v1-5", "hub ids come later"),
-        ("random:sd99", "did you mean random:sd15"),
+        ("random:sd99", "random:sd15"),
         ("weights.ckpt", "pickle"),
         ("/nowhere/at/all", "no folder"),
     ],

@@ -83,6 +83,14 @@ def ancestral(steps):
     )
 
 
+def told(embeddings):
+    return {"encoder_hidden_states": embeddings}
+
+
+def embeddings_of(sample):
+    return [row["encoder_hidden_states"] for row in sample.rows]
+
+
 def make_samples():
     """Six that differ in everything: fresh ones at each call, since a noise stream is used up."""
     schedule = NoiseSchedule()
@@ -95,7 +103,7 @@ def make_samples():
         (ancestral(5), [prompt(-0.3), prompt(0.3)], [0.5, 0.5]),
     ]
     return [
-        Sample(table=table, embeddings=rows, guidance=weights, noise=NoiseGenerator(seed))
+        Sample(table=table, rows=[told(row) for row in rows], guidance=weights, noise=NoiseGenerator(seed))
         for seed, (table, rows, weights) in enumerate(settings)
     ]
 
@@ -114,7 +122,7 @@ def replay(sample):
     for matrix, c_in, t, noisy in zip(table.matrices, table.c_in, table.timesteps, table.noisy, strict=True):
         m = sum(
             weight * predict(c_in * state[:1], np.array([t]), row[None].astype(float))[0]
-            for weight, row in zip(sample.guidance, sample.embeddings, strict=True)
+            for weight, row in zip(sample.guidance, embeddings_of(sample), strict=True)
         )
         z = sample.noise.randn((1, *SHAPE))[0] if noisy else np.zeros(SHAPE)
         state = np.tensordot(matrix, np.stack([*state, m, z]), axes=1)
@@ -140,7 +148,7 @@ def test_samples_do_not_depend_on_their_batch(runtime, step):
 def test_nan_stays_in_its_sample(runtime, step, bad):
     good = denoise(runtime, step, make_samples())
     samples = make_samples()
-    samples[bad].embeddings[0][:] = np.nan
+    samples[bad].rows[0]["encoder_hidden_states"][:] = np.nan
     result = denoise(runtime, step, samples)
     assert np.isnan(result[bad, 0]).all()
     for b in set(range(len(samples))) - {bad}:
@@ -160,14 +168,14 @@ def test_network_sees_each_samples_rows(runtime, step):
             assert timestep[row] == np.float32(table.timesteps[min(k, last)])
             # all rows of a sample see the same latents
             np.testing.assert_array_equal(sample[row], sample[owners.index(b)])
-        expected = [row for one in samples for row in one.embeddings]
+        expected = [row for one in samples for row in embeddings_of(one)]
         np.testing.assert_array_equal(embeddings, expected)
 
 
 def test_first_input_is_scaled_noise(runtime, step):
     unet = FakeUnet()
     table = compile_sampler("euler", NoiseSchedule(), 4)
-    sample = Sample(table=table, embeddings=[prompt(0)], guidance=[1.0], noise=NoiseGenerator(5))
+    sample = Sample(table=table, rows=[told(prompt(0))], guidance=[1.0], noise=NoiseGenerator(5))
     denoise(runtime, step, [sample], unet)
     noise = NoiseGenerator(5).randn((1, *SHAPE))
     expected = noise * table.initial_scale * table.c_in[0]
@@ -178,7 +186,7 @@ def test_noise_comes_from_the_samples_own_stream(runtime, step):
     """A sample that draws beside one that does not takes the numbers it takes alone."""
     states = []
     for others in ([], make_samples()[:2]):
-        sample = Sample(table=ancestral(6), embeddings=[prompt(0)], guidance=[1.0], noise=NoiseGenerator(9))
+        sample = Sample(table=ancestral(6), rows=[told(prompt(0))], guidance=[1.0], noise=NoiseGenerator(9))
         states.append(denoise(runtime, step, [*others, sample])[-1])
     np.testing.assert_array_equal(*states)
 

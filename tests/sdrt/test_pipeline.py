@@ -113,8 +113,9 @@ def test_not_a_number_is_an_error_naming_the_graph(pipeline, monkeypatch, graph,
 
 def test_prompts_are_encoded_once(pipeline, monkeypatch):
     runs = []
-    run = pipeline._text_encoder._graph.run
-    monkeypatch.setattr(pipeline._text_encoder._graph, "run", lambda: runs.append(run()))
+    (encoder,) = pipeline._conditioner._encoders
+    run = encoder._graph.run
+    monkeypatch.setattr(encoder._graph, "run", lambda: runs.append(run()))
     for _ in range(2):
         pipeline.generate("a prompt that no other test has", negative_prompt="nor this", steps=1)
     assert len(runs) == 2

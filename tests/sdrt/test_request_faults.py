@@ -168,7 +168,7 @@ class TestPrompts:
         assert picture.request.prompt == "a\0b"
 
     def test_a_long_prompt_is_cut_with_a_word_of_what_is_lost(self, run_sdrt):
-        room = read(DEMO / FILE_NAME).text.max_length - 2
+        room = read(DEMO / FILE_NAME).text[0].max_length - 2
         lost = "zq, a dog " + "and more " * 11_000
         result = run_sdrt("generate", "x " * room + lost, "--steps", "1", "-o", "x.png")
         assert (result.code, result.out) == (0, "x.png\n")
@@ -177,7 +177,7 @@ class TestPrompts:
         assert f"the model reads {room}; left out: {lost[:60]!r} ..." in line
 
     def test_a_prompt_that_just_fits_is_not_warned_of(self, sdrt_main):
-        room = read(DEMO / FILE_NAME).text.max_length - 2
+        room = read(DEMO / FILE_NAME).text[0].max_length - 2
         fits = sdrt_main("generate", "x " * room, "--steps", "1", "-o", "x.png")
         over = sdrt_main("generate", "x " * room + "y", "--steps", "1", "-o", "x.png")
         assert fits.err == ""
