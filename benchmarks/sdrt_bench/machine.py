@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from importlib import metadata
@@ -20,6 +21,12 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
+
+
+def write_report(path: Path, command: str, **figures: Any) -> None:
+    """Write figures as JSON, with the command that measures them and what they were measured on."""
+    report = {"command": command, "machine": describe(), **figures}
+    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def _processor() -> str:

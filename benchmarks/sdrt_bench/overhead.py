@@ -131,14 +131,13 @@ def main(runs: int, output: Path | None) -> None:
         f"the rest is {ratio:.2f} x the bare imports ({process['imports']:.3f} s)"
     )
     if output is not None:
-        report = {
-            "command": f"python -m sdrt_bench.overhead --runs {runs}",
-            "machine": machine.describe(),
-            "step": step,
-            "process_seconds": process,
-            "process_without_networks_over_imports": ratio,
-        }
-        output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        machine.write_report(
+            output,
+            f"python -m sdrt_bench.overhead --runs {runs}",
+            step=step,
+            process_seconds=process,
+            process_without_networks_over_imports=ratio,
+        )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ One process, warm; rounds over all samplers, so that a slow moment of the machin
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -61,14 +60,8 @@ def main(runs: int, output: Path | None) -> None:
     under = "yes" if times[slowest]["median"] < LIMIT_MS else "no"
     click.echo(f"slowest: {slowest}, {times[slowest]['median']:.2f} ms; all under {LIMIT_MS:.0f} ms: {under}")
     if output is not None:
-        report = {
-            "command": f"python -m sdrt_bench.samplers --runs {runs}",
-            "machine": machine.describe(),
-            "steps": STEPS,
-            "slowest": slowest,
-            "milliseconds": times,
-        }
-        output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        command = f"python -m sdrt_bench.samplers --runs {runs}"
+        machine.write_report(output, command, steps=STEPS, slowest=slowest, milliseconds=times)
 
 
 if __name__ == "__main__":
