@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from sdrt.errors import InputError
-from sdrt.samplers.catalogue import SAMPLERS, Sampler, find_sampler
+from sdrt.samplers.catalogue import SAMPLERS, Sampler
+from sdrt.samplers.names import find_sampler
 from sdrt.samplers.schedule import FinalSigma, NoiseSchedule, PredictionType, SigmaSchedule, Spacing
 from sdrt.samplers.table import COLUMNS, SLOTS, SamplerTable, compile_path
 

@@ -7,8 +7,6 @@ import numpy as np
 from sdrt.samplers.integrals import combination, lagrange_integrals
 from sdrt.samplers.table import Memory, Network, Step, Vector
 
-_FEW_STEPS = 15  # below this many diffusers lets the order fall towards the end
-
 
 def deis(network: Network, step: Step, x: Vector, memory: Memory, *, order: int) -> tuple[Vector, ...]:
     """https://arxiv.org/abs/2204.13902, rhoAB with polynomials in log rho: diffusers' DEISMultistepScheduler.
@@ -19,9 +17,7 @@ def deis(network: Network, step: Step, x: Vector, memory: Memory, *, order: int)
     """
     here, there = step.here, step.there
     epsilon = here.epsilon(x, network(x, here))
-    if step.count < _FEW_STEPS:
-        order = min(order, step.remaining)
-    known = (epsilon, *memory)[: min(order, 1 + len(step.past))]
+    known = (epsilon, *memory)[: min(step.order_near_end(order), 1 + len(step.past))]
     # s = log(rho' / rho) runs from 0 to the end of the step, and d rho = rho e^s ds
     nodes = [here.lambda_ - point.lambda_ for point in (here, *step.past)][: len(known)]
     weights = lagrange_integrals(nodes, here.lambda_ - there.lambda_, np.exp)

@@ -12,8 +12,6 @@ import numpy as np
 from sdrt.samplers.integrals import phi_remainder
 from sdrt.samplers.table import Memory, Network, Point, Step, Vector
 
-_FEW_STEPS = 15  # below this many diffusers lets the order fall towards the end
-
 
 def dpmpp_2m(
     network: Network, step: Step, x: Vector, memory: Memory, *, eta: float = 0.0, heun: bool = False
@@ -28,7 +26,7 @@ def dpmpp_2m(
     if there.sigma == 0:
         return (x_0,)
     x_next = _first_order(network, x, x_0, here, there, eta)
-    if step.past and _allowed_order(step) >= 2:
+    if step.past and step.order_near_end(2) == 2:
         h = _length(here, there)
         slope = (h / _length(step.past[0], here)) * (x_0 - memory[0])
         h_eta = (1.0 + eta) * h
@@ -49,7 +47,7 @@ def dpmpp_3m(
     x_0 = network(x, here)
     if there.sigma == 0:
         return (x_0,)
-    order = min(1 + len(past), _allowed_order(step))
+    order = min(1 + len(past), step.order_near_end(3))
     x_next = _first_order(network, x, x_0, here, there, eta)
     h = _length(here, there)
     h_eta = (1.0 + eta) * h
@@ -114,11 +112,6 @@ def _phi_2(h: float) -> float:
 def _phi_3(h: float) -> float:
     """phi_2 / h - 1/2, about -h / 6."""
     return phi_remainder(2, -h)
-
-
-def _allowed_order(step: Step) -> int:
-    """How high diffusers lets the order be: less in the last steps of a short run."""
-    return min(step.remaining, 3) if step.count < _FEW_STEPS else 3
 
 
 def _orders(step: Step, order: int) -> list[int]:

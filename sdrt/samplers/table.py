@@ -28,6 +28,7 @@ Memory = tuple[Vector, ...]
 SLOTS = 5
 COLUMNS = SLOTS + 2  # the slots, the prediction, the noise
 _MOST_EVALUATIONS = 2  # of one step
+_FEW_STEPS = 15
 _IDENTITY = np.eye(SLOTS + 2 * _MOST_EVALUATIONS)
 
 
@@ -106,6 +107,10 @@ class Step:
     def remaining(self) -> int:
         """Steps left, this one included."""
         return self.count - self.index
+
+    def order_near_end(self, order: int) -> int:
+        """`order`, or less in the last steps of a short run: so have it diffusers' multistep solvers."""
+        return min(order, self.remaining) if self.count < _FEW_STEPS else order
 
 
 class Network:
