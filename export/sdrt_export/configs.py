@@ -98,6 +98,7 @@ def read_configs(
     """
     _check_options(unet, vae)
     _check_widths(text_encoders, unet, vae)
+    scheduler = _as_built(scheduler, index)
     read_scheduler(scheduler)
     time_ids = _time_ids(text_encoders, unet)
     return Configs(
@@ -132,6 +133,14 @@ def with_defaults(diffusers_class: type, config: Config) -> dict[str, Any]:
     """Fill in what a config file is silent about from the signature of its class."""
     parameters = inspect.signature(diffusers_class.__init__).parameters.values()  # type: ignore[misc]
     return {p.name: p.default for p in parameters if p.default is not p.empty} | dict(config)
+
+
+def _as_built(scheduler: Config, index: Config) -> Config:
+    """The config as read by the class that model_index.json names: diffusers builds that one."""
+    match index.get("scheduler"):
+        case [_, str(name)]:
+            return {**scheduler, "_class_name": name}
+    return scheduler
 
 
 def _check_options(unet: Config, vae: Config) -> None:

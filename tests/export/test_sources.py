@@ -122,7 +122,7 @@ def test_weights_that_do_not_fill_the_config_are_refused(copy: Path) -> None:
         ("unet/config.json", {"time_cond_proj_dim": 256}, "time_cond_proj_dim"),
         ("scheduler/scheduler_config.json", {"beta_schedule": "sigmoid"}, "sigmoid"),
         ("scheduler/scheduler_config.json", {"clip_sample": True}, "clip_sample"),
-        ("scheduler/scheduler_config.json", {"_class_name": "UNet2DModel"}, "no sampler"),
+        ("model_index.json", {"scheduler": ["diffusers", "UNet2DModel"]}, "no sampler for 'UNet2DModel'"),
     ],
 )
 def test_other_families_are_told(copy: Path, name: str, changes: dict[str, Any], words: str) -> None:
@@ -179,10 +179,23 @@ def test_sampler_follows_the_scheduler(copy: Path, scheduler: str, sampler: str,
     config = {"_class_name": scheduler, "beta_schedule": "scaled_linear", "prediction_type": "v_prediction"}
     config |= {"skip_prk_steps": True}  # PNDM's; the others do not read it
     (copy / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
+    edit(copy / "model_index.json", scheduler=["diffusers", scheduler])
     configs = open_source(str(copy)).configs
     assert configs.defaults.sampler == sampler
     assert configs.schedule.timestep_spacing == spacing
     assert configs.schedule.prediction_type == "v_prediction"
+
+
+def test_scheduler_is_the_one_that_the_index_names(copy: Path) -> None:
+    """Of the config of another class diffusers takes what this one reads."""
+    from diffusers import EulerDiscreteScheduler
+
+    edit(copy / "model_index.json", scheduler=["diffusers", "EulerDiscreteScheduler"])
+    built = EulerDiscreteScheduler.from_pretrained(copy, subfolder="scheduler").config
+    configs = open_source(str(copy)).configs
+    assert configs.defaults.sampler == "euler"
+    for field in ("beta_start", "beta_schedule", "timestep_spacing", "steps_offset", "final_sigmas_type"):
+        assert getattr(configs.schedule, field) == built[field], field
 
 
 def test_checkpoint_brings_its_own_defaults(copy: Path) -> None:
