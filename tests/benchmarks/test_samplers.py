@@ -10,6 +10,8 @@ from PIL import Image
 from sdrt.samplers import SAMPLERS
 from sdrt_bench import sampler_sheet, samplers
 
+DISTILLED = {"lcm", "tcd"}  # know 50 steps
+
 
 def test_report_has_every_sampler(tmp_path):
     report = tmp_path / "report.json"
@@ -18,6 +20,10 @@ def test_report_has_every_sampler(tmp_path):
     found = json.loads(report.read_text())
     measured = {name.partition(" ")[0] for name in found["milliseconds"]}
     assert measured == set(SAMPLERS)
+    short = {name.partition(" ")[0] for name, taken in found["milliseconds"].items() if taken["steps"] < 100}
+    assert short == DISTILLED
+    for taken in found["first_in_process_milliseconds"].values():
+        assert taken["import"] > 0 and taken["median"] > 0
     assert found["machine"]["processor"]
     slowest = max(taken["median"] for taken in found["milliseconds"].values())
     assert found["milliseconds"][found["slowest"]]["median"] == slowest
