@@ -126,7 +126,7 @@ def solver_path(schedule: NoiseSchedule, count: int, *, truncated_cosine_timeste
     """
     if schedule.prediction_type == "flow":
         alphas = np.linspace(1.0, 1.0 / schedule.num_train_timesteps, count + 1)
-        return _flow_solver_path(schedule, (1.0 - alphas)[:0:-1])
+        return _flow_solver_path(schedule, _shifted((1.0 - alphas)[:0:-1], schedule.shift))
     training = schedule.training_sigmas()
     if schedule.sigma_schedule == "plain":
         trailing = schedule.timestep_spacing == "trailing"
@@ -149,7 +149,7 @@ def unipc_path(schedule: NoiseSchedule, count: int) -> Path:
     if schedule.prediction_type != "flow":
         return solver_path(schedule, count)
     sigmas = np.linspace(1.0, 1.0 / schedule.num_train_timesteps, count + 1)[:-1]
-    return _flow_solver_path(schedule, np.minimum(sigmas, 1.0 - 1e-6))
+    return _flow_solver_path(schedule, np.minimum(_shifted(sigmas, schedule.shift), 1.0 - 1e-6))
 
 
 def deis_path(schedule: NoiseSchedule, count: int) -> Path:
@@ -199,7 +199,6 @@ def _flow_solver_path(schedule: NoiseSchedule, sigmas: Array) -> Path:
         raise InputError(
             f"{schedule.sigma_schedule} noise levels of a flow model need flow_euler; take plain ones"
         )
-    sigmas = _shifted(sigmas, schedule.shift)
     times = np.trunc(sigmas * schedule.num_train_timesteps)
     points = [
         Point(timestep=float(t), alpha=float(1.0 - s), sigma=float(s))

@@ -256,6 +256,9 @@ def test_flow_matching(name, sigma_schedule, shift):
         table = compile_sampler(name, schedule, steps, start=start)
         legs = SAMPLERS[name].path(schedule, steps).legs
         levels = np.array([point.sigma for point in (*(here for here, _ in legs), legs[-1][1])])
+        scheduler.set_timesteps(steps)
+        # the levels below are ours, and the first alpha is what is left of them to 1
+        np.testing.assert_allclose(1.0 - levels, 1.0 - scheduler.sigmas.double().numpy(), rtol=1e-4)
         theirs = response_of(scheduler, steps, start=start, levels=levels)
         # the first alpha is 1e-3 or 1e-6, the difference of s from 1
         assert relative_error(table.response(), theirs) <= max(THIRD_ORDER.get(name, 0.0), 1e-11), steps
