@@ -40,9 +40,8 @@ def original_unet_names(names: Iterable[str]) -> dict[str, str]:
     """
     known = list(names)
     blocks = [match.groups() for name in known if (match := _BLOCK.match(name))]
-    layers = 1 + max(
-        (int(j) for way, _, kind, j, _ in blocks if (way, kind) == ("down", "resnets")), default=0
-    )
+    resnets = [int(j) for way, _, kind, j, _ in blocks if (way, kind) == ("down", "resnets")]
+    layers = 1 + max(resnets, default=0)
     attending = {int(i) for way, i, kind, _, _ in blocks if (way, kind) == ("up", "attentions")}
     found = {name: _original(name, layers, attending) for name in known}
     return {name: original for name, original in found.items() if original is not None}
