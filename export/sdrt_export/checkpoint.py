@@ -9,6 +9,7 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from .configs import Configs
+from .parameters import Weights
 from .specs import Component
 
 
@@ -18,7 +19,7 @@ class Checkpoint:
 
     source: as the user gave it. fingerprint: changes when any file or setting behind it does.
     tokenizers: by folder name, one for each text encoder. parameters: how many numbers each component has.
-    load: a component in float32, for inference.
+    build: a component without weights, on the meta device. weights: its parameters, in the source's dtype.
     """
 
     source: str
@@ -26,4 +27,5 @@ class Checkpoint:
     configs: Configs
     tokenizers: Mapping[str, CLIPTokenizer]
     parameters: Mapping[Component, int]
-    load: Callable[[Component], nn.Module]
+    build: Callable[[Component], nn.Module]
+    weights: Callable[[Component], Weights]

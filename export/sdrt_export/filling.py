@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import asdict
 from importlib import metadata
 
@@ -13,7 +12,7 @@ from . import filesystem, graphs, resume
 from .bundle import write_configs, write_manifest
 from .checkpoint import Checkpoint
 from .exporter import Progress, Settings
-from .fidelity import TOLERANCE, measure, run_references
+from .fidelity import TOLERANCE, Trial, measure, run_references
 from .resume import FinishedGraph
 from .specs import GraphSpec, graph_specs
 from .staging import Staging
@@ -59,20 +58,24 @@ def fill(place: Staging, checkpoint: Checkpoint, settings: Settings, progress: P
 def _make_graph(
     place: Staging, checkpoint: Checkpoint, spec: GraphSpec, key: str, settings: Settings, progress: Progress
 ) -> FinishedGraph:
-    progress(f"{spec.name}: loading")
-    model = checkpoint.load(spec.component)
-    trials = run_references(spec, model) if settings.verify else ()
+    model, weights = checkpoint.build(spec.component), checkpoint.weights(spec.component)
+    trials: tuple[Trial, ...] = ()
+    if settings.verify:
+        progress(f"{spec.name}: running PyTorch")
+        trials = run_references(spec, model, weights)
     precision = spec.precision(settings.precision)
-    if precision == "fp16":
-        model = model.half()
     progress(f"{spec.name}: exporting")
     folder = place.bundle / spec.name
     folder.mkdir(exist_ok=True)
     inputs, outputs = graphs.write_graph(
-        spec, model, folder, opset=settings.opset, half_weights=settings.half_weights
+        spec,
+        model,
+        weights,
+        folder,
+        precision=precision,
+        opset=settings.opset,
+        half_weights=settings.half_weights,
     )
-    del model  # onnxruntime is about to need as much memory again
-    gc.collect()
     progress(
         f"{spec.name}: comparing with PyTorch" if settings.verify else f"{spec.name}: written, not compared"
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig
@@ -14,8 +13,9 @@ from transformers import CLIPTextConfig
 from sdrt.errors import ExportError
 
 from .checkpoint import Checkpoint
-from .configs import TEXT_ENCODERS, TOKENIZERS, read_configs, with_defaults
+from .configs import TEXT_ENCODERS, TOKENIZERS, Configs, read_configs, with_defaults
 from .noise import quiet
+from .parameters import FileWeights, TensorFile, Weights, build_empty, check_weights
 from .specs import MODELS, Component
 from .tokenizer import load_tokenizer
 from .weights import count_parameters, find_weights, fingerprint, read_json
@@ -58,6 +58,10 @@ def open_folder(folder: Path, *, source: str) -> Checkpoint:
     parameters = {
         component: sum(count_parameters(path) for path in files) for component, (files, _) in weights.items()
     }
+    loaded = {
+        component: _open_weights(folder / component, build(configs, component), found)
+        for component, (found, _) in weights.items()
+    }
     files = [path for found, _ in weights.values() for path in found]
     files += [*paths.values(), index_path]
     files += [path for name in tokenizers for path in (folder / name).iterdir() if path.is_file()]
@@ -68,7 +72,8 @@ def open_folder(folder: Path, *, source: str) -> Checkpoint:
         configs=configs,
         tokenizers=tokenizers,
         parameters=parameters,
-        load=lambda component: _load(folder, component, weights[component][1]),
+        build=lambda component: build(configs, component),
+        weights=loaded.__getitem__,
     )
 
 
@@ -99,21 +104,34 @@ def _stem(component: Component) -> str:
     return "model" if component in TEXT_ENCODERS else "diffusion_pytorch_model"
 
 
-def _load(folder: Path, component: Component, variant: str | None) -> nn.Module:
-    options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
-    options |= {"variant": variant} if variant else {}
-    options |= {"dtype" if component in TEXT_ENCODERS else "torch_dtype": torch.float32}
+def build(configs: Configs, component: Component) -> nn.Module:
+    """The empty module that the configs describe. Raises ExportError if its class refuses them."""
+    config: Any = configs.unet if component == "unet" else configs.vae
     try:
         with quiet():
-            model, report = MODELS[component].from_pretrained(folder / component, **options)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+            if component in TEXT_ENCODERS:
+                text = CLIPTextConfig.from_dict(dict(configs.text_encoders[component]))
+                return build_empty(lambda: MODELS[component](text))
+            return build_empty(lambda: MODELS[component].from_config(dict(config)))
+    except (TypeError, ValueError, KeyError) as error:
         line = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ExportError(f"cannot load {folder / component}: {line}") from None
-    wrong = [*report["missing_keys"], *report["mismatched_keys"], *report.get("error_msgs", ())]
-    if wrong:
-        raise ExportError(
-            f"the weights in {folder / component} do not fit its config: {wrong[0]} "
-            f"({len(wrong)} in all are missing or of another shape)"
-        )
-    loaded: nn.Module = model.eval().requires_grad_(False)
-    return loaded
+        raise ExportError(f"the config of the {component} makes no model: {line}") from None
+
+
+def _open_weights(folder: Path, model: nn.Module, paths: Sequence[Path]) -> Weights:
+    """The parameters of one component. Raises ExportError if they do not fill the module."""
+    files = {key: file for file in map(TensorFile, paths) for key in file}
+    spelled = {
+        name: next((key for key in _spellings(name) if key in files), None) for name in model.state_dict()
+    }
+    weights = FileWeights(files, {name: key for name, key in spelled.items() if key is not None})
+    check_weights(model, weights, str(folder))
+    return weights
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """Keys that a parameter has had in files: of transformers before 5, and of diffusers' first VAEs."""
+    yield name
+    yield f"text_model.{name}"
+    for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+        yield name.replace(f".{new}.", f".{old}.")

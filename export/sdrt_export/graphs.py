@@ -15,16 +15,19 @@ from onnxscript import ir
 from torch import Tensor, nn
 
 from sdrt.errors import ExportError
+from sdrt.manifest import Precision
 from sdrt.tensors import TensorSpec
 
 from .group_norm import write_out_group_norms
 from .noise import quiet
+from .parameters import Weights, reserve
 from .specs import GraphSpec
 
 FILE_NAME = "model.onnx"
 DATA_NAME = FILE_NAME + ".data"
 IR_VERSION = 10  # onnxruntime 1.31 refuses 14
 PREFIX = "model."
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
 SINES = ("timestep", "time_ids")  # FP16 has no 999.5 and no 2049
 WORTH_HALVING = 1024  # elements; every Cast costs load time, and biases and norms hardly take space
 # One size of example suffices, as long as no two free axes share a number and none is 1.
@@ -32,16 +35,24 @@ EXAMPLE = {"batch": 2, "height": 9, "width": 13}
 
 
 def write_graph(
-    spec: GraphSpec, model: nn.Module, folder: Path, *, opset: int, half_weights: bool
+    spec: GraphSpec,
+    model: nn.Module,
+    weights: Weights,
+    folder: Path,
+    *,
+    precision: Precision,
+    opset: int,
+    half_weights: bool,
 ) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """Export `model` in its own precision as `folder`/model.onnx and model.onnx.data.
+    """Export an empty `model` with its weights as `folder`/model.onnx and model.onnx.data.
 
     half_weights: store the float32 weights as float16, with a Cast behind each.
     Returns the specs of the graph's inputs and outputs. The model is used up: its upsamplers are replaced.
     Raises ExportError if a weight is no float16 number with `half_weights`.
     """
-    dtype = next(model.parameters()).dtype
-    graph = _trace(spec, model, opset, dtype)
+    dtype = DTYPES[precision]
+    graph = _trace(spec, reserve(model, dtype), opset, dtype)
+    _fill_in(graph.graph, weights, dtype)
     _transpose_weights(graph.graph)
     _optimize(graph)
     write_out_group_norms(graph.graph)
@@ -94,6 +105,20 @@ def to_precision(inputs: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, 
         name: value.to(dtype) if value.is_floating_point() and name not in SINES else value
         for name, value in inputs.items()
     }
+
+
+def _fill_in(graph: ir.Graph, weights: Weights, dtype: torch.dtype) -> None:
+    """Put the weights in the place of the parameters that were traced; each is read when it is written."""
+    for value in graph.initializers.values():
+        name = value.name.removeprefix(PREFIX)
+        if value.name.startswith(PREFIX) and name in weights:
+            value.const_value = _lazy(
+                value.name, value.const_value.dtype, value.const_value.shape, _reading(weights, name, dtype)
+            )
+
+
+def _reading(weights: Weights, name: str, dtype: torch.dtype) -> Callable[[], Any]:
+    return lambda: weights[name].to(dtype).numpy()
 
 
 def _transpose_weights(graph: ir.Graph) -> None:

@@ -7,6 +7,7 @@ largest in the U-Net of Stable Diffusion 1.5 is about 20, far below FP16's 65504
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,11 +19,12 @@ from diffusers import (
     PNDMScheduler,
 )
 from tokenizers import pre_tokenizers
-from torch import nn
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from .checkpoint import Checkpoint
 from .configs import TEXT_ENCODERS, TOKENIZERS, read_configs
+from .parameters import build_empty
 from .specs import MODELS, Component
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -73,28 +75,33 @@ def open_random(source: str, architecture: Architecture) -> Checkpoint:
             component: sum(parameter.numel() for parameter in model.parameters())
             for component, model in empty.items()
         },
-        load=lambda component: load_random(architecture, component),
+        build=lambda component: build_empty(lambda: architecture.build(component)),
+        weights=lambda component: RandomWeights(empty[component], component),
     )
 
 
-def load_random(architecture: Architecture, component: Component, seed: int = 0) -> nn.Module:
-    """Make a component with the weights of `seed`, in float32, without ever holding it twice."""
-    with torch.device("meta"):
-        model = architecture.build(component)
-    model.to_empty(device="cpu")
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim > 1:
-                gain = LAST_LAYER_GAIN if "conv_out" in name else 1.0
-                parameter.normal_(0.0, gain / parameter[0].numel() ** 0.5, generator=generator)
-            else:
-                parameter.normal_(float(name.endswith("weight")), 0.02, generator=generator)
-        for name, buffer in model.named_buffers():
-            assert name.endswith("position_ids"), name
-            buffer.copy_(torch.arange(buffer.shape[-1]))
-    made: nn.Module = model.eval().requires_grad_(False)
-    return made
+class RandomWeights:
+    """Parameters of a seed, each drawn when it is asked for, in float32."""
+
+    def __init__(self, model: nn.Module, component: Component, seed: int = 0) -> None:
+        self._parameters = dict(model.named_parameters())
+        self._seed = f"{component} {seed}"
+
+    def __getitem__(self, name: str) -> Tensor:
+        # of a name and not of an order, so that one can be drawn without the others
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{self._seed} {name}".encode()))
+        drawn = torch.empty(self.shape(name))
+        if drawn.ndim > 1:
+            gain = LAST_LAYER_GAIN if "conv_out" in name else 1.0
+            return drawn.normal_(0.0, gain / drawn[0].numel() ** 0.5, generator=generator)
+        return drawn.normal_(float(name.endswith("weight")), 0.02, generator=generator)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parameters
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a parameter."""
+        return tuple(self._parameters[name].shape)
 
 
 def byte_tokenizer(bos_token_id: int, eos_token_id: int) -> CLIPTokenizer:

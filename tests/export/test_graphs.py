@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from changed_weights import ChangedWeights
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from numpy.typing import NDArray
 from transformers import CLIPTextModel
@@ -141,15 +142,16 @@ def test_manifest_tells_fidelity(tiny_bundle: Path) -> None:
         assert all(0 <= trial.relative_l2 <= 1e-5 and trial.cosine > 0.999 for trial in entry.fidelity)
 
 
+PLAIN: dict[str, Any] = {"precision": "fp32", "opset": 23, "half_weights": False}
+
+
 def make_graph(tiny: Path, name: str, folder: Path, **options: Any) -> tuple[GraphSpec, tuple[Trial, ...]]:
     """Export one graph of the tiny checkpoint, and what PyTorch gives in FP32."""
     checkpoint = open_source(str(tiny))
     spec = next(spec for spec in graph_specs(checkpoint.configs) if spec.name == name)
-    model = checkpoint.load(spec.component)
-    trials = run_references(spec, model)
-    if options.pop("half", False):
-        model = model.half()
-    write_graph(spec, model, folder, **({"opset": 23, "half_weights": False} | options))
+    model, weights = checkpoint.build(spec.component), checkpoint.weights(spec.component)
+    trials = run_references(spec, model, weights)
+    write_graph(spec, model, weights, folder, **(PLAIN | options))
     return spec, trials
 
 
@@ -159,7 +161,7 @@ def weight_types(path: Path) -> set[int]:
 
 
 def test_fp16_graph_is_fp16_throughout(tiny: Path, tmp_path: Path) -> None:
-    spec, trials = make_graph(tiny, "unet", tmp_path, half=True)
+    spec, trials = make_graph(tiny, "unet", tmp_path, precision="fp16")
     path = tmp_path / "model.onnx"
     types = {
         value.name: value.type.tensor_type.elem_type
@@ -196,13 +198,12 @@ def test_half_weights_are_exact_and_half_the_size(tiny: Path, tiny_bundle: Path,
 def test_half_weights_refuse_a_checkpoint_that_is_not_fp16(tiny: Path, tmp_path: Path) -> None:
     checkpoint = open_source(str(tiny))
     spec = next(spec for spec in graph_specs(checkpoint.configs) if spec.name == "vae_encoder")
-    model = checkpoint.load("vae")
-    model.encoder.mid_block.resnets[0].conv1.weight.data += 1e-5
+    weights = ChangedWeights(checkpoint.weights("vae"), "encoder.mid_block.resnets.0.conv1.weight", 1e-5)
     with pytest.raises(
         ExportError,
         match=r"encoder\.mid_block\.resnets\.0\.conv1\.weight of the vae_encoder is not exact in FP16",
     ):
-        write_graph(spec, model, tmp_path, opset=23, half_weights=True)
+        write_graph(spec, checkpoint.build("vae"), weights, tmp_path, **PLAIN | {"half_weights": True})
 
 
 @pytest.mark.parametrize("opset", [18, 20, 21])

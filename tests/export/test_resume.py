@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import pytest
 import torch
+from changed_weights import ChangedWeights
 from torch import nn
 
 from sdrt import manifest
@@ -17,6 +18,7 @@ from sdrt.errors import ExportError, SdrtError
 from sdrt_export import filesystem, filling, graphs
 from sdrt_export.exporter import export
 from sdrt_export.fidelity import measure, run_references
+from sdrt_export.parameters import Weights
 from sdrt_export.sources import open_source
 from sdrt_export.specs import GraphSpec, graph_specs
 
@@ -177,7 +179,7 @@ def test_an_unmatched_graph_fails_and_keeps_nothing(
     other = shutil.copytree(tiny, tmp_path / "other")
     _shift(other / "text_encoder" / "model.safetensors")
 
-    def write_graph(spec: GraphSpec, model: nn.Module, folder: Path, **_: Any) -> Any:
+    def write_graph(spec: GraphSpec, model: nn.Module, weights: Weights, folder: Path, **_: Any) -> Any:
         shutil.copytree(exported.bundle / spec.name, folder, dirs_exist_ok=True)
         entry = manifest.read(exported.bundle / "sdrt.json").graphs[spec.name]
         return entry.inputs, entry.outputs
@@ -204,16 +206,15 @@ def _shift(path: Path) -> None:
 def test_nan_in_the_checkpoint_is_named(tiny: Path) -> None:
     checkpoint = open_source(str(tiny))
     spec = next(spec for spec in graph_specs(checkpoint.configs) if spec.name == "vae_decoder")
-    model = checkpoint.load("vae")
-    next(model.decoder.parameters()).data.fill_(float("nan"))
+    weights = ChangedWeights(checkpoint.weights("vae"), "decoder.conv_in.weight", float("nan"))
     with pytest.raises(ExportError, match="the checkpoint's vae itself gives NaN or infinity as sample"):
-        run_references(spec, model)
+        run_references(spec, checkpoint.build("vae"), weights)
 
 
 def test_infinity_out_of_a_graph_is_named(exported: Exported, tiny: Path) -> None:
     checkpoint = open_source(str(tiny))
     spec = next(spec for spec in graph_specs(checkpoint.configs) if spec.name == "vae_decoder")
-    trials = run_references(spec, checkpoint.load("vae"))
+    trials = run_references(spec, checkpoint.build("vae"), checkpoint.weights("vae"))
     trials[1].inputs["latent_sample"][...] = torch.inf
     with pytest.raises(ExportError, match=r"vae_decoder gives NaN or infinity as sample .* in fp32"):
         measure(spec, exported.bundle / "vae_decoder" / "model.onnx", trials, "fp32")
