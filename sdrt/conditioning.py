@@ -16,6 +16,17 @@ from sdrt.text_encoder import EncodedPrompt, TextEncoder
 _AESTHETIC_SCORE, _NEGATIVE_AESTHETIC_SCORE = 6.0, 2.5
 
 
+def embed_guidance(guidance_scale: float, width: int) -> Array:
+    """What a model distilled with guidance is told of it: [width] float32, sines of 1000 (guidance - 1).
+
+    The sinusoidal embedding of Vaswani et al. 2017, with one frequency for each pair; as in Luo et al. 2023
+    (https://arxiv.org/abs/2310.04378), section 4.3.
+    """
+    frequencies = np.exp(np.arange(width // 2) * (-np.log(10000.0) / (width // 2 - 1)))
+    angles = 1000.0 * (guidance_scale - 1.0) * frequencies
+    return np.concatenate([np.sin(angles), np.cos(angles)]).astype(np.float32)
+
+
 class Conditioner:
     """The text encoders of a bundle, and the rest that its U-Net wants to know."""
 
@@ -26,6 +37,9 @@ class Conditioner:
     def rows(self, request: Request) -> tuple[list[Row], list[float]]:
         """The rows of one picture and their weights; the negative prompt comes first, if it has a weight."""
         positive = self._row(request, self._encode(request.prompt, "prompt"), _AESTHETIC_SCORE)
+        width = self._settings.guidance_embedding
+        if width is not None:
+            return [{**positive, "timestep_cond": embed_guidance(request.guidance_scale, width)}], [1.0]
         if request.guidance_scale == 1.0:
             return guidance_rows(1.0, positive, positive)
         encoded = self._encode(request.negative_prompt, "negative prompt")

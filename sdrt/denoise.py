@@ -26,13 +26,14 @@ class Sample:
 
     rows: what the network is told in each of the sample's rows, by input name and without the batch axis:
     encoder_hidden_states [L, D] and what else its graph takes. guidance: the weight of each row, so that the
-    network's prediction is sum(guidance[r] * out[r]). noise: the stream its initial latents and later noise
-    come from.
+    network's prediction is sum(guidance[r] * out[r]). latents: where the run starts, [C, h, w] float32 in the
+    sampler's own scale. noise: the stream that later noise comes from.
     """
 
     table: SamplerTable
     rows: Sequence[Row]
     guidance: Sequence[float]
+    latents: Array
     noise: NoiseGenerator
 
 
@@ -41,6 +42,12 @@ def guidance_rows(guidance_scale: float, negative: Row, positive: Row) -> tuple[
     if guidance_scale == 1.0:
         return [positive], [1.0]
     return [negative, positive], [1.0 - guidance_scale, guidance_scale]
+
+
+def initial_latents(table: SamplerTable, noise: NoiseGenerator, shape: tuple[int, int, int]) -> Array:
+    """Where a run from nothing but noise starts: [C, h, w] float32, the next of `noise`, scaled."""
+    latents: Array = noise.randn((1, *shape))[0] * np.float32(table.initial_scale)
+    return latents
 
 
 class StepGraph:
@@ -104,7 +111,7 @@ class Denoising:
         plan, upload, inputs = self._plan, self._device.upload, self._step_inputs
         state = np.zeros((len(self._samples), SLOTS, *self._shape), np.float32)
         for slots, sample in zip(state, self._samples, strict=True):
-            slots[0] = sample.noise.randn((1, *self._shape))[0] * np.float32(sample.table.initial_scale)
+            slots[0] = sample.latents
         upload(state, self._states[0])
         # zero times what happens to lie in fresh memory could be NaN
         upload(np.zeros(inputs["out_sample"].shape, np.float32), inputs["out_sample"])

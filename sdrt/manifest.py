@@ -16,7 +16,7 @@ from sdrt.errors import BundleError
 from sdrt.samplers.schedule import NoiseSchedule
 from sdrt.tensors import TensorSpec
 
-SCHEMA = 1
+SCHEMA = 2
 FILE_NAME = "sdrt.json"
 
 Family = Literal[
@@ -87,10 +87,15 @@ class Conditioning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     time_ids: six numbers, original size, crop and target size; or five, with an aesthetic score for the last
     two (Podell et al. 2023, https://arxiv.org/abs/2307.01952). zeros_without_negative: no negative prompt is
     hidden states of zero, not those of an empty prompt.
+    guidance_embedding: width of the embedding of the guidance scale, of models distilled with it, which take
+    one row (Luo et al. 2023, https://arxiv.org/abs/2310.04378). picture: what the U-Net is shown, a masked
+    picture and its mask (inpainting), or the one to change (edit; Brooks et al. 2022, arXiv:2211.09800).
     """
 
     time_ids: Literal["sizes", "aesthetic_score"] | None = None
     zeros_without_negative: bool = False
+    guidance_embedding: Positive | None = None
+    picture: Literal["inpainting", "edit"] | None = None
 
 
 class VaeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -186,6 +191,8 @@ def _check_inputs(manifest: Manifest) -> None:
     told = {"sample", "timestep", "encoder_hidden_states"}
     told |= {"text_embeds" for text in manifest.text if text.pooled is not None}
     told |= {"time_ids"} if manifest.conditioning.time_ids is not None else set()
+    told |= {"timestep_cond"} if manifest.conditioning.guidance_embedding is not None else set()
+    told |= {"image_latents"} if manifest.conditioning.picture is not None else set()
     unet = manifest.graphs.get("unet")
     if unet and set(unet.inputs) != told:
         raise ValueError(f"the unet takes {sorted(unet.inputs)}, its settings are for {sorted(told)}")

@@ -78,6 +78,7 @@ def _own(request: Request, manifest: Manifest, backend: str) -> dict[str, Any]:
         "eta": request.eta,
         "spacing": request.spacing,
         "seed": request.seed,
+        **_pictures(request),
         "model": {
             "name": manifest.name,
             "source": manifest.made_by.source,
@@ -86,6 +87,12 @@ def _own(request: Request, manifest: Manifest, backend: str) -> dict[str, Any]:
         },
         "backend": backend,
     }
+
+
+def _pictures(request: Request) -> dict[str, Any]:
+    given = {"init_image": request.init_image, "mask": request.mask}
+    named: dict[str, Any] = {name: path.name for name, path in given.items() if path is not None}
+    return named | ({} if request.image_guidance is None else {"image_guidance": request.image_guidance})
 
 
 def model_hash(manifest: Manifest) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,15 @@ from sdrt.backends import Backend, Runtime, open_runtime
 from sdrt.bundle import DEMO, Bundle, Verify
 from sdrt.conditioning import Conditioner
 from sdrt.decode import Decoder
-from sdrt.denoise import Denoising, Sample, StepGraph
+from sdrt.denoise import Denoising, Row, Sample, StepGraph, initial_latents
+from sdrt.encode import Encoder
 from sdrt.errors import BundleError
 from sdrt.image_files import check_output, save_png
 from sdrt.manifest import GraphName, Manifest
 from sdrt.noise import NoiseGenerator
 from sdrt.request import Request, resolve_request
+from sdrt.samplers import SamplerTable
+from sdrt.shown_picture import MaskedPicture, PictureToChange
 from sdrt.text_encoder import TextEncoder
 from sdrt.tokenizer import PromptTokenizer
 from sdrt.verified import VerifiedFiles, cache_folder
@@ -78,6 +81,11 @@ class Pipeline:
         ]
         self._conditioner = Conditioner(encoders, bundle.manifest.conditioning)
         self._unet = self._load("unet")
+        self._encoder = (
+            Encoder(runtime, self._load("vae_encoder"), bundle.manifest.vae)
+            if bundle.manifest.conditioning.picture is not None
+            else None
+        )
         self._decoder = Decoder(runtime, self._load("vae_decoder"), bundle.manifest.vae)
         self._step = StepGraph(runtime, self._unet.inputs["sample"].dtype)
 
@@ -104,8 +112,9 @@ class Pipeline:
 
     def close(self) -> None:
         """Free the graphs; the pipeline cannot be used after. Leaving a `with` block does it too."""
-        for stage in (self._conditioner, self._step, self._decoder):
-            stage.close()
+        for stage in (self._conditioner, self._step, self._decoder, self._encoder):
+            if stage is not None:
+                stage.close()
         self._unet.close()
 
     def __enter__(self) -> Pipeline:
@@ -137,19 +146,19 @@ class Pipeline:
         """
         table = request.compile(self.manifest)
         rows, guidance = self._conditioner.rows(request)
+        picture = self._shown(request)
         batch = min(max(_BATCH_PIXELS // (request.width * request.height), 1), _MAX_BATCH)
         for first in range(0, request.count, batch):
             requests = [
                 replace(request, seed=(request.seed + i) % 2**64, count=1)
                 for i in range(first, min(first + batch, request.count))
             ]
-            denoising = self._denoise(
-                [
-                    Sample(table=table, rows=rows, guidance=guidance, noise=NoiseGenerator(one.seed))
-                    for one in requests
-                ],
-                width=request.width,
-                height=request.height,
+            denoising = Denoising(
+                self.runtime,
+                self._unet,
+                self._step,
+                [self._sample(one, table, rows, guidance, picture) for one in requests],
+                self._latent_shape(request),
             )
             at = Progress(first=first, batch=len(requests), done=0, evaluations=denoising.evaluations)
             on_step(at)
@@ -160,10 +169,31 @@ class Pipeline:
                     pixels=pixels, request=one, texts=metadata.texts(one, self.manifest, self.runtime.name)
                 )
 
-    def _denoise(self, samples: list[Sample], *, width: int, height: int) -> Denoising:
+    def _sample(
+        self,
+        request: Request,
+        table: SamplerTable,
+        rows: Sequence[Row],
+        guidance: Sequence[float],
+        picture: MaskedPicture | PictureToChange | None,
+    ) -> Sample:
+        """One picture to be. Noise is drawn in diffusers' order: initial latents, then what it is shown."""
+        noise = NoiseGenerator(request.seed)
+        latents = initial_latents(table, noise, self._latent_shape(request))
+        if picture is not None:
+            rows, guidance = picture.condition(rows, guidance, noise)
+        return Sample(table=table, rows=rows, guidance=guidance, latents=latents, noise=noise)
+
+    def _shown(self, request: Request) -> MaskedPicture | PictureToChange | None:
+        if self._encoder is None:
+            return None
+        if self.manifest.conditioning.picture == "inpainting":
+            return MaskedPicture(self._encoder, self.manifest.vae, request)
+        return PictureToChange(self._encoder, request)
+
+    def _latent_shape(self, request: Request) -> tuple[int, int, int]:
         vae = self.manifest.vae
-        shape = (vae.latent_channels, height // vae.scale_factor, width // vae.scale_factor)
-        return Denoising(self.runtime, self._unet, self._step, samples, shape)
+        return vae.latent_channels, request.height // vae.scale_factor, request.width // vae.scale_factor
 
     def _load(self, name: GraphName) -> Backend:
         """One of the bundle's graphs, whose inputs and outputs are what the manifest says."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import secrets
 from dataclasses import dataclass
+from pathlib import Path
 
 from sdrt.errors import InputError
-from sdrt.manifest import Manifest
+from sdrt.manifest import Conditioning, Manifest
 from sdrt.samplers import SamplerTable, SigmaSchedule, Spacing, compile_sampler, find_sampler
+from sdrt.source_images import image_size
 
 MAX_PIXELS = 2048 * 2048
 MAX_STEPS = 200
 MAX_COUNT = 100
+IMAGE_GUIDANCE = 1.5  # as in diffusers and in the paper's figures
 _SEEDS = 2**32
 
 
@@ -21,6 +24,8 @@ class Request:
     """A complete, valid request. width, height: pixels; picture i of `count` uses seed + i.
 
     spacing, sigma_schedule, eta: None, `plain` and None where the sampler has no choice.
+    init_image, mask, image_guidance: of models that are shown a picture; white is what an inpainting model
+    paints, and an image_guidance above 1 keeps an edit model closer to the picture.
     """
 
     prompt: str
@@ -35,6 +40,9 @@ class Request:
     eta: float | None
     seed: int
     count: int
+    init_image: Path | None = None
+    mask: Path | None = None
+    image_guidance: float | None = None
 
     def compile(self, manifest: Manifest) -> SamplerTable:
         """The sampler's table for this model."""
@@ -63,6 +71,9 @@ def resolve_request(
     eta: float | None = None,
     seed: int | None = None,
     count: int = 1,
+    init_image: Path | str | None = None,
+    mask: Path | str | None = None,
+    image_guidance: float | None = None,
     limits: bool = True,
 ) -> Request:
     """Fill in the model's defaults for what is None, and check the whole.
@@ -71,6 +82,14 @@ def resolve_request(
     Raises InputError naming the nearest value that works.
     """
     defaults = manifest.defaults
+    init_image, mask = (None if path is None else Path(path) for path in (init_image, mask))
+    _check_pictures(manifest.conditioning, negative_prompt, init_image, mask, image_guidance)
+    if init_image is not None:
+        sides = image_size(init_image)
+        width, height = (
+            asked or max(side - side % manifest.vae.scale_factor, manifest.vae.scale_factor)
+            for asked, side in zip((width, height), sides, strict=True)
+        )
     if sampler is None:
         sampler = defaults.sampler
     found, named = find_sampler(sampler)
@@ -91,6 +110,9 @@ def resolve_request(
         eta=found.eta if eta is None else float(eta),
         seed=secrets.randbelow(_SEEDS) if seed in (None, -1) else int(seed or 0),
         count=_at_least_one("count", count),
+        init_image=init_image,
+        mask=mask,
+        image_guidance=_image_guidance(manifest.conditioning, image_guidance),
     )
     if not math.isfinite(request.guidance_scale):
         raise InputError(f"guidance is {request.guidance_scale}; expected a finite number, 1 for no guidance")
@@ -100,6 +122,41 @@ def resolve_request(
         _check_limits(request)
     request.compile(manifest)  # an impossible combination of sampler, steps and spacing shows here
     return request
+
+
+def _check_pictures(
+    model: Conditioning,
+    negative_prompt: str,
+    init_image: Path | None,
+    mask: Path | None,
+    image_guidance: float | None,
+) -> None:
+    if model.guidance_embedding is not None and negative_prompt:
+        raise InputError("this model has its guidance built in and takes no negative prompt; leave it out")
+    if model.picture is None and (init_image or mask):
+        raise InputError(
+            "this model makes pictures from text alone; pictures are for inpainting and edit models"
+        )
+    if model.picture is not None and init_image is None:
+        what = "--init-image and --mask" if model.picture == "inpainting" else "--init-image"
+        raise InputError(f"this model changes a picture; give it one with {what}")
+    if (model.picture == "inpainting") != (mask is not None):
+        raise InputError(
+            "this is an inpainting model; say what it may change with --mask, white on black"
+            if mask is None
+            else "a mask is for inpainting models; leave --mask out"
+        )
+    if model.picture != "edit" and image_guidance is not None:
+        raise InputError("image guidance is for InstructPix2Pix models; leave --image-guidance out")
+
+
+def _image_guidance(model: Conditioning, asked: float | None) -> float | None:
+    if model.picture != "edit":
+        return None
+    guidance = IMAGE_GUIDANCE if asked is None else float(asked)
+    if not math.isfinite(guidance):
+        raise InputError(f"image guidance is {guidance}; expected a finite number, 1 for none")
+    return guidance
 
 
 def _side(name: str, value: int, multiple: int) -> int:

@@ -22,7 +22,7 @@ import click
 from sdrt.backends import Backend, Buffer, open_runtime
 from sdrt.bundle import DEMO, Bundle
 from sdrt.conditioning import Conditioner
-from sdrt.denoise import Denoising, Sample, StepGraph
+from sdrt.denoise import Denoising, Sample, StepGraph, initial_latents
 from sdrt.noise import NoiseGenerator
 from sdrt.request import resolve_request
 from sdrt.samplers import compile_sampler
@@ -83,7 +83,9 @@ def step_overhead(runs: int) -> dict[str, float]:
     for _ in range(runs + 1):
         unet.seconds = 0.0
         started = time.perf_counter()
-        sample = Sample(table=table, rows=rows, guidance=guidance, noise=NoiseGenerator(0))
+        noise = NoiseGenerator(0)
+        latents = initial_latents(table, noise, shape)
+        sample = Sample(table=table, rows=rows, guidance=guidance, latents=latents, noise=noise)
         for _ in Denoising(runtime, unet, step, [sample], shape):
             pass
         total = time.perf_counter() - started

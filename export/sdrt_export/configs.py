@@ -31,8 +31,9 @@ ABSENT_FROM_UNET = (
     "encoder_hid_dim",
     "encoder_hid_dim_type",
     "num_class_embeds",
-    "time_cond_proj_dim",
 )
+# What a U-Net is shown in the channels behind those of its latents, by their number.
+_PICTURES: dict[int, Literal["inpainting", "edit"] | None] = {0: None, 4: "edit", 5: "inpainting"}
 ABSENT_FROM_VAE = ("shift_factor", "latents_mean", "latents_std")
 
 
@@ -101,6 +102,8 @@ def read_configs(
     scheduler = _as_built(scheduler, index)
     read_scheduler(scheduler)
     time_ids = _time_ids(text_encoders, unet)
+    if index.get("is_cosxl_edit"):
+        raise ExportError("is_cosxl_edit in model_index.json is not supported; take another edit model")
     return Configs(
         text_encoders=text_encoders,
         unet=unet,
@@ -124,6 +127,8 @@ def read_configs(
         conditioning=Conditioning(
             time_ids=time_ids,
             zeros_without_negative=bool(time_ids and index.get("force_zeros_for_empty_prompt", True)),
+            guidance_embedding=unet["time_cond_proj_dim"],
+            picture=_PICTURES[unet["in_channels"] - vae["latent_channels"]],
         ),
         defaults=_default_request(unet, vae, scheduler, overrides, guidance_scale=5.0 if time_ids else 7.5),
     )
@@ -153,10 +158,16 @@ def _check_options(unet: Config, vae: Config) -> None:
 
 
 def _check_widths(text_encoders: Mapping[TextEncoderName, Config], unet: Config, vae: Config) -> None:
-    if unet["in_channels"] != vae["latent_channels"]:
+    latents, seen = vae["latent_channels"], unet["in_channels"]
+    if seen - latents not in _PICTURES:
         raise ExportError(
-            f"the U-Net takes {unet['in_channels']} channels and the VAE gives {vae['latent_channels']}: "
-            "inpainting and edit models are not supported; use a text-to-image checkpoint"
+            f"the U-Net takes {seen} channels and the VAE gives {latents}; supported are {latents}, "
+            f"{latents + 4} (InstructPix2Pix) and {latents + 5} (inpainting)"
+        )
+    if unet["out_channels"] != latents:
+        raise ExportError(
+            f"the U-Net gives {unet['out_channels']} channels and the VAE takes {latents}; "
+            "models that predict the variance too are not supported"
         )
     expected, given = unet["cross_attention_dim"], sum(c["hidden_size"] for c in text_encoders.values())
     if expected != given:

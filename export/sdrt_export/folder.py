@@ -20,11 +20,10 @@ from .specs import MODELS, Component
 from .tokenizer import load_tokenizer
 from .weights import count_parameters, find_weights, fingerprint, read_json
 
-PIPELINES = (
-    "StableDiffusionPipeline",
-    "StableDiffusionImg2ImgPipeline",
-    "StableDiffusionXLPipeline",
-    "StableDiffusionXLImg2ImgPipeline",
+# Parts of a pipeline that are read elsewhere, or that a picture does not need.
+NO_NETWORKS = (
+    *("scheduler", "tokenizer", "tokenizer_2"),
+    *("safety_checker", "feature_extractor", "image_encoder"),
 )
 DEFAULTS_NAME = "sdrt_defaults.json"
 
@@ -79,16 +78,20 @@ def open_folder(folder: Path, *, source: str) -> Checkpoint:
 
 def _components(index: Mapping[str, Any], path: Path) -> list[Component]:
     """The networks that model_index.json names, each of the class that sdrt knows."""
-    pipeline = index.get("_class_name")
-    if pipeline not in PIPELINES:
-        raise ExportError(f"{path} is for {pipeline}; sdrt exports {' and '.join(PIPELINES)} so far")
+    parts = {name: part for name, part in index.items() if isinstance(part, list) and part != [None, None]}
+    for name, entry in parts.items():
+        if name not in MODELS and name not in NO_NETWORKS:
+            raise ExportError(
+                f"{path} is for {index.get('_class_name')}, whose {name} {entry!r} is not supported; "
+                f"sdrt knows {', '.join(f'{known} ({model.__name__})' for known, model in MODELS.items())}"
+            )
     components: list[Component] = []
     for component, model in MODELS.items():
-        entry = index.get(component, [None, None])
-        if component in TEXT_ENCODERS and entry == [None, None]:
+        named = parts.get(component, [None])[-1]
+        if component in TEXT_ENCODERS and named is None:
             continue
-        if not isinstance(entry, list) or entry[-1:] != [model.__name__]:
-            raise ExportError(f"{path} has {component} {entry!r}; expected a {model.__name__}")
+        if named != model.__name__:
+            raise ExportError(f"{path} has {named} for {component}; expected a {model.__name__}")
         components.append(component)
     if not set(components) & set(TEXT_ENCODERS):
         raise ExportError(f"{path} names no text encoder; the checkpoint is incomplete")

@@ -31,7 +31,7 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.flo
 SINES = ("timestep", "time_ids")  # FP16 has no 999.5 and no 2049
 WORTH_HALVING = 1024  # elements; every Cast costs load time, and biases and norms hardly take space
 # One size of example suffices, as long as no two free axes share a number and none is 1.
-EXAMPLE = {"batch": 2, "height": 9, "width": 13}
+EXAMPLE = {"batch": 2, "height": 9, "width": 13, "sequence": 5}
 
 
 def write_graph(
@@ -78,19 +78,17 @@ def _trace(spec: GraphSpec, model: nn.Module, opset: int, dtype: torch.dtype) ->
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 spec.module(model).eval(),
-                tuple(example.values()),
+                kwargs=example,
                 dynamo=True,
                 verbose=False,
                 optimize=False,
                 opset_version=opset,
                 input_names=list(spec.inputs),
                 output_names=list(spec.outputs),
-                dynamic_shapes=(
-                    tuple(
-                        {axis: free for axis, size in enumerate(axes) if isinstance(size, str)}
-                        for axes in spec.inputs.values()
-                    )
-                ),
+                dynamic_shapes={
+                    name: {axis: free for axis, size in enumerate(axes) if isinstance(size, str)}
+                    for name, axes in spec.inputs.items()
+                },
             )
     except Exception as error:  # of many kinds: dynamo's, the exporter's, the operators'
         line = next(iter(str(error).splitlines()), type(error).__name__)

@@ -59,25 +59,40 @@ class TextEncoderStatesGraph(nn.Module):
 
 
 class UNetGraph(nn.Module):
-    """Noisy latents [R, C, h, w], timestep [R] float32, prompt [R, L, D] -> out_sample [R, C, h, w]."""
+    """One prediction per row: out_sample [R, C, h, w].
+
+    sample: noisy latents [R, C, h, w]; timestep: [R] float32; encoder_hidden_states: the prompt, [R, L, D].
+    text_embeds [R, P], time_ids [R, 6] or [R, 5]: pooled prompt and sizes, of Stable Diffusion XL.
+    timestep_cond: [R, W], embedding of the guidance scale, of models that were distilled with it.
+    image_latents: [R, C', h, w], channels that follow those of `sample`, of models that are shown a picture.
+    """
 
     def __init__(self, model: UNet2DConditionModel) -> None:
         super().__init__()
         _replace_upsamplers(model)
         self.model = model
 
-    def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> tuple[Tensor]:
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        text_embeds: Tensor | None = None,
+        time_ids: Tensor | None = None,
+        timestep_cond: Tensor | None = None,
+        image_latents: Tensor | None = None,
+    ) -> tuple[Tensor]:
         """Predict once per row."""
-        return self.predict(sample, self.embed_timestep(sample, timestep), encoder_hidden_states)
+        model = self.model
+        temb = model.time_embedding(model.get_time_embed(sample=sample, timestep=timestep), timestep_cond)
+        if text_embeds is not None and time_ids is not None:
+            # sines in float32 whatever the model's precision; the model's own forward joins them as they are,
+            # and the exported graph would then hold a Concat of two types
+            sizes = model.add_time_proj(time_ids.flatten()).reshape(time_ids.shape[0], -1)
+            temb = temb + model.add_embedding(torch.cat([text_embeds, sizes.to(text_embeds.dtype)], dim=-1))
+        return self._predict(_with_channels(sample, image_latents), temb, encoder_hidden_states)
 
-    def embed_timestep(self, sample: Tensor, timestep: Tensor) -> Tensor:
-        """Embedding of the timestep: [R, T]."""
-        embedding: Tensor = self.model.time_embedding(
-            self.model.get_time_embed(sample=sample, timestep=timestep)
-        )
-        return embedding
-
-    def predict(self, sample: Tensor, temb: Tensor, encoder_hidden_states: Tensor) -> tuple[Tensor]:
+    def _predict(self, sample: Tensor, temb: Tensor, encoder_hidden_states: Tensor) -> tuple[Tensor]:
         """Predict, told `temb` [R, T].
 
         The model's own forward chooses by the size of `sample` whether to hand sizes to the upsamplers, which
@@ -106,47 +121,21 @@ class UNetGraph(nn.Module):
 
     @staticmethod
     def reference(
-        model: UNet2DConditionModel, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor
-    ) -> tuple[Tensor, ...]:
-        """Run the model's own forward."""
-        outputs: tuple[Tensor, ...] = model(sample, timestep, encoder_hidden_states, return_dict=False)
-        return outputs
-
-
-class UNetXLGraph(UNetGraph):
-    """As UNetGraph, told text_embeds [R, P] and time_ids [R, 6] or [R, 5] as well."""
-
-    def forward(  # type: ignore[override]
-        self,
-        sample: Tensor,
-        timestep: Tensor,
-        encoder_hidden_states: Tensor,
-        text_embeds: Tensor,
-        time_ids: Tensor,
-    ) -> tuple[Tensor]:
-        """Predict once per row."""
-        model, temb = self.model, self.embed_timestep(sample, timestep)
-        # sines in float32 whatever the model's precision; the model's own forward joins them as they are, and
-        # the exported graph would then hold a Concat of two types
-        sizes = model.add_time_proj(time_ids.flatten()).reshape(time_ids.shape[0], -1).to(text_embeds.dtype)
-        added = model.add_embedding(torch.cat([text_embeds, sizes], dim=-1))
-        return self.predict(sample, temb + added, encoder_hidden_states)
-
-    @staticmethod
-    def reference(  # type: ignore[override]
         model: UNet2DConditionModel,
         sample: Tensor,
         timestep: Tensor,
         encoder_hidden_states: Tensor,
-        text_embeds: Tensor,
-        time_ids: Tensor,
+        timestep_cond: Tensor | None = None,
+        image_latents: Tensor | None = None,
+        **added: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Run the model's own forward."""
+        """Run the model's own forward. added: text_embeds and time_ids."""
         outputs: tuple[Tensor, ...] = model(
-            sample,
+            _with_channels(sample, image_latents),
             timestep,
             encoder_hidden_states,
-            added_cond_kwargs={"text_embeds": text_embeds, "time_ids": time_ids},
+            timestep_cond=timestep_cond,
+            added_cond_kwargs=added,
             return_dict=False,
         )
         return outputs
@@ -209,6 +198,10 @@ def _replace_upsamplers(model: nn.Module) -> None:
         for name, child in module.named_children():
             if isinstance(child, Upsample2D):
                 setattr(module, name, _Upsample(child))
+
+
+def _with_channels(sample: Tensor, image_latents: Tensor | None) -> Tensor:
+    return sample if image_latents is None else torch.cat([sample, image_latents], dim=1)
 
 
 def _prompt_of(block: nn.Module, encoder_hidden_states: Tensor) -> dict[str, Tensor]:

@@ -21,7 +21,6 @@ from .modules import (
     TextEncoderGraph,
     TextEncoderStatesGraph,
     UNetGraph,
-    UNetXLGraph,
     VaeDecoderGraph,
     VaeEncoderGraph,
 )
@@ -63,10 +62,16 @@ class GraphSpec:
         """What the graph computes in, in a bundle of the precision `asked`."""
         return asked if self.may_be_half else "fp32"
 
-    def random_inputs(self, batch: int, height: int, width: int, seed: int) -> dict[str, Tensor]:
-        """Float32 (and int64) inputs for latents of height x width, the same for the same seed."""
+    def random_inputs(
+        self, batch: int, height: int, width: int, sequence: int, seed: int
+    ) -> dict[str, Tensor]:
+        """Float32 (and int64) inputs for latents of height x width and a prompt of `sequence` tokens.
+
+        The same for the same seed.
+        """
         generator = torch.Generator().manual_seed(seed)
-        sizes = {"batch": batch, "rows": batch, "height": height * self.unit, "width": width * self.unit}
+        sizes = {"batch": batch, "rows": batch, "sequence": sequence}
+        sizes |= {"height": height * self.unit, "width": width * self.unit}
         inputs = {}
         for name, axes in self.inputs.items():
             shape = [sizes[axis] if isinstance(axis, str) else axis for axis in axes]
@@ -85,7 +90,7 @@ class GraphSpec:
     def reference(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the model itself gives, by output name."""
         with torch.inference_mode():
-            outputs = self.module.reference(model, *inputs.values())
+            outputs = self.module.reference(model, **inputs)
         return dict(zip(self.outputs, outputs, strict=True))
 
 
@@ -140,20 +145,24 @@ def _text_encoder(configs: Configs, text: TextSettings) -> GraphSpec:
 
 
 def _unet(configs: Configs, latents: Axes) -> GraphSpec:
-    length, width = configs.text[0].max_length, configs.unet["cross_attention_dim"]
     inputs: dict[str, Axes] = {
         "sample": latents,
         "timestep": ("rows",),
-        "encoder_hidden_states": ("batch", length, width),
+        "encoder_hidden_states": ("batch", "sequence", configs.unet["cross_attention_dim"]),
     }
     time_ids = configs.conditioning.time_ids
     if time_ids is not None:
         pooled = configs.text_encoders["text_encoder_2"]["projection_dim"]
         inputs |= {"text_embeds": ("batch", pooled), "time_ids": ("batch", 6 if time_ids == "sizes" else 5)}
+    if configs.conditioning.guidance_embedding is not None:
+        inputs["timestep_cond"] = ("batch", configs.conditioning.guidance_embedding)
+    if configs.conditioning.picture is not None:
+        channels = configs.unet["in_channels"] - configs.vae_settings.latent_channels
+        inputs["image_latents"] = ("batch", channels, "height", "width")
     return GraphSpec(
         name="unet",
         component="unet",
-        module=UNetXLGraph if time_ids is not None else UNetGraph,
+        module=UNetGraph,
         inputs=inputs,
         outputs={"out_sample": latents},
     )

@@ -36,6 +36,17 @@ if TYPE_CHECKING:
 @click.option("-n", "--count", type=int, default=1, help="How many pictures.")
 @click.option("-W", "--width", type=int, help="Pixels.  [default: the model's]")
 @click.option("-H", "--height", type=int, help="Pixels.  [default: the model's]")
+@click.option(
+    "--init-image",
+    type=click.Path(path_type=Path),
+    help="Picture to change, for inpainting and InstructPix2Pix models.",
+)
+@click.option(
+    "--mask", type=click.Path(path_type=Path), help="For inpainting models: what to paint is white."
+)
+@click.option(
+    "--image-guidance", type=float, help="How closely InstructPix2Pix keeps to the picture.  [default: 1.5]"
+)
 @click.option("--backend", default="onnxruntime", help="What runs the graphs.")
 @click.option(
     "-o",
@@ -159,4 +170,4 @@ def _json(request: Request, paths: list[Path], **seconds: float) -> str:
     pictures = [{"path": str(path), "seed": (request.seed + i) % 2**64} for i, path in enumerate(paths)]
     settings = {name: getattr(request, name) for name in request.__dataclass_fields__}
     rounded = {name: round(value, 4) for name, value in seconds.items()}
-    return json.dumps({"pictures": pictures, "request": settings, "seconds": rounded}, indent=2)
+    return json.dumps({"pictures": pictures, "request": settings, "seconds": rounded}, indent=2, default=str)

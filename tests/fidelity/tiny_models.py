@@ -33,10 +33,23 @@ XL_UNET = {
 
 
 def write(family: str, folder: Path) -> Path:
-    """Write a seeded random checkpoint of a family: sd2, sdxl or sdxl-refiner."""
+    """Write a seeded random checkpoint of a family, one of FAMILIES."""
     torch.manual_seed(0)
-    _FAMILIES[family]().save_pretrained(folder)
+    FAMILIES[family]().save_pretrained(folder)
     return folder
+
+
+def _sd1(**unet):
+    scheduler = diffusers.PNDMScheduler(**NOISE, skip_prk_steps=True, set_alpha_to_one=False)
+    return _sd(_text_encoder(32), {"cross_attention_dim": 32, "attention_head_dim": 4, **unet}, scheduler)
+
+
+def _lcm():
+    pipeline = _sd1(time_cond_proj_dim=16)
+    pipeline.register_modules(
+        scheduler=diffusers.LCMScheduler(**NOISE, set_alpha_to_one=True, clip_sample=False)
+    )
+    return pipeline
 
 
 def _sd2():
@@ -88,7 +101,11 @@ def _refiner():
     )
 
 
-_FAMILIES = {
+FAMILIES = {
+    "sd1": _sd1,
+    "sd1-inpainting": lambda: _sd1(in_channels=9),
+    "sd1-edit": lambda: _sd1(in_channels=8),
+    "lcm": _lcm,
     "sd2": _sd2,
     "sdxl": _sdxl,
     "sdxl-refiner": _refiner,

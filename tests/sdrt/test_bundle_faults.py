@@ -262,10 +262,10 @@ def test_manifest_that_names_no_possible_file(bundle, refuses, edit_manifest, na
 
 
 class TestManifest:
-    @pytest.mark.parametrize("schema", [0, 2, 99, "1", None])
+    @pytest.mark.parametrize("schema", [0, 1, 99, "2", None])
     def test_other_version(self, bundle, refuses, edit_manifest, schema):
         edit_manifest(lambda fields: fields.update(schema=schema))
-        refuses(FILE_NAME, f"schema {schema!r}", "this sdrt reads schema 1", "export the bundle again")
+        refuses(FILE_NAME, f"schema {schema!r}", "this sdrt reads schema 2", "export the bundle again")
 
     @pytest.mark.parametrize(
         ("change", "says"),
@@ -286,7 +286,7 @@ class TestManifest:
 
     @pytest.mark.parametrize(
         "text",
-        ["", "{", "not JSON", '{"schema": 1, "schema": 1}', "[" * 100_000, '{"a":' * 100_000, "{} {}"],
+        ["", "{", "not JSON", '{"schema": 2, "schema": 2}', "[" * 100_000, '{"a":' * 100_000, "{} {}"],
         ids=["empty", "half", "words", "twice", "deep list", "deep object", "two"],
     )
     def test_not_json(self, bundle, refuses, text):

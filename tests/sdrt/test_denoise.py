@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sdrt.backends import open_runtime
-from sdrt.denoise import Denoising, Sample, StepGraph, guidance_rows
+from sdrt.denoise import Denoising, Sample, StepGraph, guidance_rows, initial_latents
 from sdrt.noise import NoiseGenerator
 from sdrt.samplers import COLUMNS, SLOTS, NoiseSchedule, SamplerTable, compile_sampler
 from sdrt.tensors import TensorSpec
@@ -91,6 +91,12 @@ def embeddings_of(sample):
     return [row["encoder_hidden_states"] for row in sample.rows]
 
 
+def make_sample(table, rows, guidance, seed):
+    noise = NoiseGenerator(seed)
+    latents = initial_latents(table, noise, SHAPE)
+    return Sample(table=table, rows=rows, guidance=guidance, latents=latents, noise=noise)
+
+
 def make_samples():
     """Six that differ in everything: fresh ones at each call, since a noise stream is used up."""
     schedule = NoiseSchedule()
@@ -103,7 +109,7 @@ def make_samples():
         (ancestral(5), [prompt(-0.3), prompt(0.3)], [0.5, 0.5]),
     ]
     return [
-        Sample(table=table, rows=[told(row) for row in rows], guidance=weights, noise=NoiseGenerator(seed))
+        make_sample(table, [told(row) for row in rows], weights, seed)
         for seed, (table, rows, weights) in enumerate(settings)
     ]
 
@@ -118,7 +124,7 @@ def replay(sample):
     """The same in numpy and float64, matrix by matrix."""
     table = sample.table
     state = np.zeros((SLOTS, *SHAPE))
-    state[0] = sample.noise.randn((1, *SHAPE))[0] * table.initial_scale
+    state[0] = sample.latents
     for matrix, c_in, t, noisy in zip(table.matrices, table.c_in, table.timesteps, table.noisy, strict=True):
         m = sum(
             weight * predict(c_in * state[:1], np.array([t]), row[None].astype(float))[0]
@@ -175,7 +181,7 @@ def test_network_sees_each_samples_rows(runtime, step):
 def test_first_input_is_scaled_noise(runtime, step):
     unet = FakeUnet()
     table = compile_sampler("euler", NoiseSchedule(), 4)
-    sample = Sample(table=table, rows=[told(prompt(0))], guidance=[1.0], noise=NoiseGenerator(5))
+    sample = make_sample(table, [told(prompt(0))], [1.0], seed=5)
     denoise(runtime, step, [sample], unet)
     noise = NoiseGenerator(5).randn((1, *SHAPE))
     expected = noise * table.initial_scale * table.c_in[0]
@@ -186,7 +192,7 @@ def test_noise_comes_from_the_samples_own_stream(runtime, step):
     """A sample that draws beside one that does not takes the numbers it takes alone."""
     states = []
     for others in ([], make_samples()[:2]):
-        sample = Sample(table=ancestral(6), rows=[told(prompt(0))], guidance=[1.0], noise=NoiseGenerator(9))
+        sample = make_sample(ancestral(6), [told(prompt(0))], [1.0], seed=9)
         states.append(denoise(runtime, step, [*others, sample])[-1])
     np.testing.assert_array_equal(*states)
 

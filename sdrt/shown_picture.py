@@ -1,0 +1,72 @@
+"""What inpainting and edit models are shown beside the latents, as channels of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdrt.backends import Array
+from sdrt.denoise import Row
+from sdrt.encode import Encoder
+from sdrt.errors import InputError
+from sdrt.manifest import VaeSettings
+from sdrt.noise import NoiseGenerator
+from sdrt.request import Request
+from sdrt.source_images import read_image, read_mask
+
+NAME = "image_latents"
+
+
+class MaskedPicture:
+    """For inpainting: the mask, as large as the latents, then the latents of the picture it is cut out of."""
+
+    def __init__(self, encoder: Encoder, settings: VaeSettings, request: Request) -> None:
+        if request.init_image is None or request.mask is None:
+            raise InputError("this is an inpainting model; give it a picture and a mask")
+        image = _image(request)
+        mask = read_mask(request.mask, request.width, request.height)
+        self._latents = encoder.encode(np.where(mask, np.float32(0), image))
+        self._mask = mask[:: settings.scale_factor, :: settings.scale_factor].astype(np.float32)
+        self._scale = np.float32(settings.scaling_factor)
+
+    def condition(
+        self, rows: Sequence[Row], guidance: Sequence[float], noise: NoiseGenerator
+    ) -> tuple[list[Row], list[float]]:
+        """All rows are shown the same, drawn with the next of `noise`."""
+        shown = np.concatenate([self._mask[None], self._scale * self._latents.sample(noise)])
+        return [{**row, NAME: shown} for row in rows], list(guidance)
+
+
+class PictureToChange:
+    """For InstructPix2Pix: how much it keeps to the picture is guided like the prompt, by one more row.
+
+    With a row that knows neither and one that knows the picture alone (Brooks et al. 2022, equation 3),
+
+        m = none + image_guidance (picture - none) + guidance (both - picture)
+    """
+
+    def __init__(self, encoder: Encoder, request: Request) -> None:
+        if request.init_image is None:
+            raise InputError("this model changes a picture; give it one")
+        self._latents: Array = encoder.encode(_image(request)).mean
+        self._guidance = request.image_guidance
+
+    def condition(
+        self, rows: Sequence[Row], guidance: Sequence[float], noise: NoiseGenerator
+    ) -> tuple[list[Row], list[float]]:
+        """Rows and weights; the first of several rows is that of the negative prompt."""
+        shown: list[Row] = [{**row, NAME: self._latents} for row in rows]
+        extra = 1.0 if self._guidance is None else self._guidance
+        if len(rows) == 1 or extra == 1.0:
+            return shown, list(guidance)
+        none: Row = {**rows[0], NAME: np.zeros_like(self._latents)}
+        return [none, *shown], [1.0 - extra, guidance[0] + extra - 1.0, *guidance[1:]]
+
+
+def _image(request: Request) -> NDArray[np.float32]:
+    """[3, H, W] in -1..1."""
+    assert request.init_image is not None
+    pixels = read_image(request.init_image, request.width, request.height)
+    return np.moveaxis(pixels.astype(np.float32) / 127.5 - 1, -1, 0)

@@ -1,0 +1,163 @@
+"""Models that are told or shown more than a prompt: the picture of their own diffusers pipelines."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdrt.errors import InputError
+from sdrt.pipeline import Pipeline
+
+torch = pytest.importorskip("torch")
+diffusers = pytest.importorskip("diffusers")
+
+import tiny_models  # noqa: E402
+
+PROMPT, NEGATIVE = "a red circle on blue", "blurred"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """The checkpoint of a family and its bundle."""
+    import sdrt_export
+
+    @cache
+    def export(family):
+        folder = tmp_path_factory.mktemp(family) / "checkpoint"
+        tiny_models.write(family, folder)
+        return folder, sdrt_export.export(str(folder), folder.parent / "bundle")
+
+    return export
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    """A drawing of 64 x 72 pixels."""
+    rows, columns = np.mgrid[:72, :64]
+    pixels = np.stack([3 * rows, 4 * columns, 128 + 60 * np.sin(rows / 5)], axis=-1).clip(0, 255)
+    path = tmp_path_factory.mktemp("pictures") / "drawing.png"
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def mask(tmp_path_factory):
+    """White in a disc that keeps to no grid of 8."""
+    rows, columns = np.mgrid[:72, :64]
+    path = tmp_path_factory.mktemp("masks") / "mask.png"
+    Image.fromarray(((rows - 31) ** 2 + (columns - 37) ** 2 < 400).astype(np.uint8) * 255).save(path)
+    return path
+
+
+def psnr(a, b):
+    error = np.mean((a.astype(float) - b.astype(float)) ** 2)
+    return np.inf if error == 0 else 10 * np.log10(255**2 / error)
+
+
+def through_diffusers(pipeline_class, folder, **settings):
+    pipeline = pipeline_class.from_pretrained(folder, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator("cpu").manual_seed(settings.pop("seed"))
+    image = pipeline(PROMPT, generator=generator, output_type="np", **settings).images[0]
+    return np.round(image * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 8.5])
+def test_guidance_is_told_to_a_distilled_model(guidance, exported):
+    folder, bundle = exported("lcm")
+    with Pipeline.load(bundle) as pipeline:
+        assert pipeline.manifest.conditioning.guidance_embedding == 16
+        (ours,) = pipeline.generate(PROMPT, steps=4, guidance_scale=guidance, seed=3, width=64, height=72)
+        with pytest.raises(InputError, match="takes no negative prompt"):
+            pipeline.generate(PROMPT, negative_prompt="blurred")
+    theirs = through_diffusers(
+        diffusers.LatentConsistencyModelPipeline,
+        folder,
+        num_inference_steps=4,
+        guidance_scale=guidance,
+        seed=3,
+        width=64,
+        height=72,
+    )
+    assert ours.pixels.std() > 5
+    assert psnr(ours.pixels, theirs) >= 50.0
+
+
+@pytest.mark.parametrize("guidance", [1.0, 6.0])
+def test_inpainting(guidance, exported, picture, mask):
+    folder, bundle = exported("sd1-inpainting")
+    with Pipeline.load(bundle) as pipeline:
+        assert pipeline.manifest.conditioning.picture == "inpainting"
+        ours = pipeline.generate(
+            PROMPT,
+            negative_prompt=NEGATIVE,
+            init_image=picture,
+            mask=mask,
+            steps=4,
+            guidance_scale=guidance,
+            seed=3,
+            count=2,
+        )
+    for one in ours:
+        theirs = through_diffusers(
+            diffusers.StableDiffusionInpaintPipeline,
+            folder,
+            image=Image.open(picture),
+            mask_image=Image.open(mask),
+            negative_prompt=NEGATIVE,
+            num_inference_steps=4,
+            guidance_scale=guidance,
+            seed=one.request.seed,
+            width=64,
+            height=72,
+        )
+        assert psnr(one.pixels, theirs) >= 50.0
+
+
+@pytest.mark.parametrize(("guidance", "image_guidance"), [(1.0, 1.0), (6.0, 1.5), (6.0, 1.0), (4.0, 4.0)])
+def test_instruct_pix2pix(guidance, image_guidance, exported, picture):
+    folder, bundle = exported("sd1-edit")
+    with Pipeline.load(bundle) as pipeline:
+        (ours,) = pipeline.generate(
+            PROMPT,
+            negative_prompt=NEGATIVE,
+            init_image=picture,
+            steps=4,
+            guidance_scale=guidance,
+            image_guidance=image_guidance,
+            seed=3,
+        )
+    theirs = through_diffusers(
+        diffusers.StableDiffusionInstructPix2PixPipeline,
+        folder,
+        image=Image.open(picture),
+        negative_prompt=NEGATIVE,
+        num_inference_steps=4,
+        guidance_scale=guidance,
+        image_guidance_scale=image_guidance,
+        seed=3,
+    )
+    assert ours.pixels.std() > 5
+    assert psnr(ours.pixels, theirs) >= 50.0
+
+
+def test_pictures_that_are_missing_or_not_wanted(exported, picture, mask, tmp_path):
+    (tmp_path / "broken.png").write_bytes(picture.read_bytes()[:200])
+    cases = [
+        ("sd1-inpainting", {}, "--init-image and --mask"),
+        ("sd1-inpainting", {"init_image": picture}, "--mask"),
+        ("sd1-edit", {}, "--init-image"),
+        ("sd1-edit", {"init_image": picture, "mask": mask}, "leave --mask out"),
+        ("sd1-edit", {"init_image": tmp_path / "none.png"}, "there is no picture"),
+        ("sd1-edit", {"init_image": tmp_path / "broken.png"}, "cannot read"),
+        ("sd1-edit", {"init_image": picture, "image_guidance": float("nan")}, "image guidance is nan"),
+        ("lcm", {"init_image": picture}, "from text alone"),
+        ("lcm", {"image_guidance": 2.0}, "leave --image-guidance out"),
+    ]
+    for family, settings, words in cases:
+        _, bundle = exported(family)
+        with Pipeline.load(bundle) as pipeline, pytest.raises(InputError, match=words):
+            pipeline.generate(PROMPT, steps=1, **settings)
