@@ -1,16 +1,27 @@
-"""A request's prompts to what the U-Net is told in each row: hidden states, pooled states, sizes."""
+"""A request's prompts to what the U-Net is told in each row, and when that changes.
+
+Rows are the negative prompt and the parts that AND joins (Liu et al. 2022, https://arxiv.org/abs/2206.01714):
+with the predictions u and c_i, part weights w_i and guidance g,
+
+    m = u + sum_i w_i g (c_i - u)
+
+Each part, and the negative prompt, may be another text from some step on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 
 import numpy as np
 
 from sdrt.backends import Array
-from sdrt.denoise import Row, guidance_rows
+from sdrt.denoise import Conditions, Row
 from sdrt.manifest import Conditioning
+from sdrt.prompt import Chunk, Segments, balance, emphasize
 from sdrt.request import Request
-from sdrt.text_encoder import EncodedPrompt, TextEncoder
+from sdrt.samplers import SamplerTable
+from sdrt.text_encoder import TextEncoder
 
 # what the refiner was trained to be told of good pictures and of bad ones; diffusers' defaults
 _AESTHETIC_SCORE, _NEGATIVE_AESTHETIC_SCORE = 6.0, 2.5
@@ -34,43 +45,83 @@ class Conditioner:
         self._encoders = encoders
         self._settings = settings
 
-    def rows(self, request: Request) -> tuple[list[Row], list[float]]:
-        """The rows of one picture and their weights; the negative prompt comes first, if it has a weight."""
-        positive = self._row(request, self._encode(request.prompt, "prompt"), _AESTHETIC_SCORE)
-        width = self._settings.guidance_embedding
-        if width is not None:
-            return [{**positive, "timestep_cond": embed_guidance(request.guidance_scale, width)}], [1.0]
-        if request.guidance_scale == 1.0:
-            return guidance_rows(1.0, positive, positive)
-        encoded = self._encode(request.negative_prompt, "negative prompt")
-        negative = self._row(request, encoded, _NEGATIVE_AESTHETIC_SCORE)
-        if self._settings.zeros_without_negative and not request.negative_prompt:
-            zeros = {name: np.zeros_like(states) for name, states in negative.items() if name != "time_ids"}
-            negative = {**negative, **zeros}
-        return guidance_rows(request.guidance_scale, negative, positive)
+    def conditions(self, request: Request, table: SamplerTable) -> Conditions:
+        """The rows of one picture; the negative prompt comes first, and is left out if it weighs nothing."""
+        embedded = self._settings.guidance_embedding is not None
+        prompts = request.prompts()
+        scale = 1.0 if embedded else request.guidance_scale
+        weights = [scale * part.weight for part in prompts.parts]
+        plans, guidance = list(prompts.parts), weights
+        negatives = int(sum(weights) != 1.0)
+        if negatives:
+            plans, guidance = [prompts.negative, *plans], [1.0 - sum(weights), *weights]
+        # AUTOMATIC1111 counts steps from 0 and takes the first text that lasts at least as long
+        steps = [max(int(step), 1) for step in table.steps]
+        texts = [[plan.at(step) for step in steps] for plan in plans]
+        row = self._rows(request, {text for own in texts for text in own})
+        rows = [
+            [row(own[k], index < negatives) for index, own in enumerate(texts)] for k in range(len(steps))
+        ]
+        return Conditions(
+            rows=rows[0],
+            guidance=guidance,
+            changes={k: rows[k] for k in range(1, len(rows)) if any(map(_differ, rows[k], rows[k - 1]))},
+        )
 
     def close(self) -> None:
         """Free the text encoders."""
         for encoder in self._encoders:
             encoder.close()
 
-    def _encode(self, prompt: str, called: str) -> list[EncodedPrompt]:
-        return [encoder.encode(prompt, called=called) for encoder in self._encoders]
-
-    def _row(self, request: Request, encoded: Sequence[EncodedPrompt], aesthetic_score: float) -> Row:
-        row: dict[str, Array] = {
-            # one width after the other: [L, D_1 + D_2]
-            "encoder_hidden_states": np.concatenate([one.hidden_states for one in encoded], axis=-1)
+    def _rows(self, request: Request, texts: Iterable[Segments]) -> Callable[[Segments, bool], Row]:
+        """What makes the row of a text; rows of all `texts` are equally long."""
+        distinct = list(texts)
+        chunked = {encoder: [encoder.chunks(text) for text in distinct] for encoder in self._encoders}
+        longest = max(len(chunks) for prompts in chunked.values() for chunks in prompts)
+        windows = {
+            encoder: dict(zip(distinct, balance(prompts, encoder.settings, longest), strict=True))
+            for encoder, prompts in chunked.items()
         }
-        for one in encoded:
-            if one.pooled is not None:
-                row["text_embeds"] = one.pooled
-        if self._settings.time_ids is not None:
-            row["time_ids"] = self._time_ids(request, aesthetic_score)
+
+        @cache
+        def row(text: Segments, negative: bool) -> Row:
+            made = self._encode({encoder: own[text] for encoder, own in windows.items()}, request.clip_skip)
+            if negative and self._settings.zeros_without_negative and not request.negative_prompt:
+                made = {name: np.zeros_like(states) for name, states in made.items()}
+            if self._settings.time_ids is not None:
+                made["time_ids"] = self._time_ids(request, negative)
+            if self._settings.guidance_embedding is not None:
+                made["timestep_cond"] = embed_guidance(
+                    request.guidance_scale, self._settings.guidance_embedding
+                )
+            return made
+
         return row
 
-    def _time_ids(self, request: Request, aesthetic_score: float) -> Array:
+    def _encode(self, windows: dict[TextEncoder, tuple[Chunk, ...]], clip_skip: int) -> dict[str, Array]:
+        """One width after the other, one chunk after the other: [L, D_1 + D_2]; pooled: the first chunk's."""
+        states, made = [], {}
+        for encoder, chunks in windows.items():
+            encoded = [encoder.encode(chunk.ids, clip_skip) for chunk in chunks]
+            states.append(
+                np.concatenate(
+                    [
+                        emphasize(one.hidden_states, chunk.weights)
+                        for one, chunk in zip(encoded, chunks, strict=True)
+                    ]
+                )
+            )
+            if encoded[0].pooled is not None:
+                made["text_embeds"] = encoded[0].pooled
+        return {"encoder_hidden_states": np.concatenate(states, axis=-1), **made}
+
+    def _time_ids(self, request: Request, negative: bool) -> Array:
         """Original size and crop of a picture that was never scaled or cropped, then what is wanted."""
         size = (request.height, request.width)
-        last = size if self._settings.time_ids == "sizes" else (aesthetic_score,)
+        score = _NEGATIVE_AESTHETIC_SCORE if negative else _AESTHETIC_SCORE
+        last = size if self._settings.time_ids == "sizes" else (score,)
         return np.array([*size, 0, 0, *last], np.float32)
+
+
+def _differ(row: Row, other: Row) -> bool:
+    return row is not other

@@ -6,14 +6,16 @@ so pictures that differ in all of these share one evaluation of the network.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdrt import graphs
 from sdrt.backends import Array, Backend, Buffer, Runtime
+from sdrt.errors import ComputeError
 from sdrt.noise import NoiseGenerator
 from sdrt.samplers import COLUMNS, SLOTS, SamplerTable
 
@@ -21,32 +23,42 @@ Row = Mapping[str, Array]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What the network is told of one picture.
+
+    rows: by input name, without the batch axis: encoder_hidden_states [L, D] and what else its graph takes.
+    guidance: the weight of each row, so that the network's prediction is sum(guidance[r] * out[r]).
+    changes: what all rows are told from an evaluation on, by its number; shapes stay the same.
+    """
+
+    rows: Sequence[Row]
+    guidance: Sequence[float]
+    changes: Mapping[int, Sequence[Row]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """One picture to be.
 
-    rows: what the network is told in each of the sample's rows, by input name and without the batch axis:
-    encoder_hidden_states [L, D] and what else its graph takes. guidance: the weight of each row, so that the
-    network's prediction is sum(guidance[r] * out[r]). latents: where the run starts, [C, h, w] float32 in the
-    sampler's own scale. noise: the stream that later noise comes from.
+    latents: where the run starts, [C, h, w] float32 in the sampler's own scale. noise: the stream that later
+    noise comes from.
     """
 
     table: SamplerTable
-    rows: Sequence[Row]
-    guidance: Sequence[float]
+    conditions: Conditions
     latents: Array
     noise: NoiseGenerator
 
 
-def guidance_rows(guidance_scale: float, negative: Row, positive: Row) -> tuple[list[Row], list[float]]:
-    """Classifier-free guidance (Ho and Salimans 2022) as rows and weights; a scale of 1 needs one row."""
-    if guidance_scale == 1.0:
-        return [positive], [1.0]
-    return [negative, positive], [1.0 - guidance_scale, guidance_scale]
-
-
 def initial_latents(table: SamplerTable, noise: NoiseGenerator, shape: tuple[int, int, int]) -> Array:
     """Where a run from nothing but noise starts: [C, h, w] float32, the next of `noise`, scaled."""
-    latents: Array = noise.randn((1, *shape))[0] * np.float32(table.initial_scale)
+    try:
+        latents: Array = noise.randn((1, *shape))[0] * np.float32(table.initial_scale)
+    except (MemoryError, ValueError):  # numpy's ValueError: more than an address can count
+        wanted = 4e-9 * math.prod(shape)
+        raise ComputeError(
+            f"out of memory: {wanted:.1f} GB were wanted for the noise; lower the size or the count"
+        ) from None
     return latents
 
 
@@ -97,6 +109,8 @@ class Denoising:
         self._start()
         for k in range(self.evaluations):
             upload(plan.timesteps[k], inputs["timestep"])
+            for name, values in plan.changes(k).items():
+                upload(values, inputs[name])
             self._unet.run()
             upload(plan.matrices[k], inputs["matrix"])
             upload(plan.c_in[k + 1], inputs["c_in"])
@@ -132,8 +146,7 @@ class Denoising:
         batch, rows = len(self._samples), len(plan.owners)
         sample = self._empty((rows, *self._shape), network)
         conditions = {
-            name: self._filled(values, self._unet.inputs[name].dtype)
-            for name, values in plan.conditions.items()
+            name: self._filled(values, self._unet.inputs[name].dtype) for name, values in plan.told(0).items()
         }
         timestep = self._empty((rows,), self._unet.inputs["timestep"].dtype)
         out_sample = self._empty((rows, *self._shape), self._unet.outputs["out_sample"].dtype)
@@ -157,7 +170,7 @@ class Denoising:
         }
         for half, read, write in zip(self._step.halves, self._states, reversed(self._states), strict=True):
             half.bind({**shared, "state": read, "next_state": write})
-        return {**shared, "timestep": timestep}
+        return {**shared, **conditions, "timestep": timestep}
 
     def _empty(self, shape: tuple[int, ...], dtype: str) -> Buffer:
         return self._device.empty(shape, dtype)
@@ -178,7 +191,7 @@ class _Plan:
     """
 
     def __init__(self, samples: Sequence[Sample], evaluations: int) -> None:
-        counts = [len(sample.guidance) for sample in samples]
+        counts = [len(sample.conditions.guidance) for sample in samples]
         first_rows = np.cumsum([0, *counts[:-1]])
         batch, most = len(samples), max(counts)
         self.owners: NDArray[np.int64] = np.repeat(np.arange(batch), counts)  # [R]
@@ -190,15 +203,28 @@ class _Plan:
         self.timesteps = np.zeros((evaluations, len(self.owners)), np.float32)  # [E, R]
         self.c_in = np.ones((evaluations + 1, batch, 1, 1, 1), np.float32)
         self.noisy = np.zeros((evaluations, batch), bool)  # [E, B]
-        told = [row for sample in samples for row in sample.rows]
-        self.conditions = {name: np.stack([row[name] for row in told]) for name in told[0]}  # [R, ...] each
+        self._samples = samples
         for b, (sample, count) in enumerate(zip(samples, counts, strict=True)):
             table, own = sample.table, self.owners == b
             length = table.evaluations
             self.rows[b, :count] += np.arange(count)
-            self.guidance[b, :count] = sample.guidance
+            self.guidance[b, :count] = sample.conditions.guidance
             self.matrices[:length, b] = table.matrices
             self.timesteps[:length, own] = table.timesteps[:, None]
             self.timesteps[length:, own] = table.timesteps[-1]
             self.c_in[:length, b, 0, 0, 0] = table.c_in
             self.noisy[:length, b] = table.noisy
+
+    def told(self, k: int) -> dict[str, Array]:
+        """What all rows are told at evaluation k: [R, ...] by input name."""
+        rows = [row for sample in self._samples for row in _latest(sample.conditions, k)]
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def changes(self, k: int) -> dict[str, Array]:
+        """What is told at evaluation k, if any row is told another thing than before."""
+        return self.told(k) if any(k in sample.conditions.changes for sample in self._samples) else {}
+
+
+def _latest(conditions: Conditions, k: int) -> Sequence[Row]:
+    last = max((change for change in conditions.changes if change <= k), default=None)
+    return conditions.rows if last is None else conditions.changes[last]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from sdrt.errors import BundleError
+from sdrt.errors import BundleError, InputError
 from sdrt.samplers.schedule import NoiseSchedule
 from sdrt.tensors import TensorSpec
 
@@ -69,6 +69,7 @@ class TextSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     Its window is max_length tokens, begin and end included, padded with pad_token_id.
     tokenizer: path of its tokenizer.json. hidden_states: the output that the U-Net attends to;
     pooled: the output that stands for the whole prompt, where the U-Net takes one.
+    clip_skip_outputs: outputs that may stand in for `hidden_states`, the one of the last layer first.
     """
 
     max_length: Positive
@@ -79,6 +80,20 @@ class TextSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     tokenizer: str = "tokenizer/tokenizer.json"
     hidden_states: str = "last_hidden_state"
     pooled: str | None = None
+    clip_skip_outputs: tuple[str, ...] = ()
+
+    @property
+    def clip_skip(self) -> int:
+        """The layer that the model was trained with, counted from the last, 1."""
+        known = self.hidden_states in self.clip_skip_outputs
+        return self.clip_skip_outputs.index(self.hidden_states) + 1 if known else 1
+
+    def layer(self, clip_skip: int) -> str:
+        """The output of a layer. Raises InputError if the graph has none of that number."""
+        outputs = self.clip_skip_outputs or (self.hidden_states,)
+        if not 1 <= clip_skip <= len(outputs):
+            raise InputError(f"clip skip is {clip_skip}; expected 1 to {len(outputs)} for this model")
+        return outputs[clip_skip - 1]
 
 
 class Conditioning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -198,7 +213,7 @@ def _check_inputs(manifest: Manifest) -> None:
         raise ValueError(f"the unet takes {sorted(unet.inputs)}, its settings are for {sorted(told)}")
     for text in manifest.text:
         graph = manifest.graphs.get(text.graph)
-        for output in (text.hidden_states, text.pooled):
+        for output in (text.hidden_states, text.pooled, *text.clip_skip_outputs):
             if graph and output is not None and output not in graph.outputs:
                 raise ValueError(f"the {text.graph} has no output {output}")
 

@@ -54,6 +54,7 @@ def _parameters(request: Request, manifest: Manifest) -> str:
         "CFG scale": f"{request.guidance_scale:g}",
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}",
+        "Clip skip": None if request.clip_skip == manifest.text[0].clip_skip else request.clip_skip,
         "Model hash": model_hash(manifest),
         "Model": manifest.name,
         "RNG": "CPU",
@@ -78,6 +79,8 @@ def _own(request: Request, manifest: Manifest, backend: str) -> dict[str, Any]:
         "eta": request.eta,
         "spacing": request.spacing,
         "seed": request.seed,
+        "prompt_syntax": request.prompt_syntax,
+        "clip_skip": request.clip_skip,
         **_pictures(request),
         "model": {
             "name": manifest.name,

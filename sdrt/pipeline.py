@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from sdrt.backends import Backend, Runtime, open_runtime
 from sdrt.bundle import DEMO, Bundle, Verify
 from sdrt.conditioning import Conditioner
 from sdrt.decode import Decoder
-from sdrt.denoise import Denoising, Row, Sample, StepGraph, initial_latents
+from sdrt.denoise import Conditions, Denoising, Sample, StepGraph, initial_latents
 from sdrt.encode import Encoder
 from sdrt.errors import BundleError
 from sdrt.image_files import check_output, save_png
@@ -74,9 +74,7 @@ class Pipeline:
         self.runtime = runtime
         self._progress = progress
         encoders = [
-            TextEncoder(
-                runtime, PromptTokenizer(bundle.path / text.tokenizer, text), self._load(text.graph), text
-            )
+            TextEncoder(runtime, PromptTokenizer(bundle.path / text.tokenizer), self._load(text.graph), text)
             for text in bundle.manifest.text
         ]
         self._conditioner = Conditioner(encoders, bundle.manifest.conditioning)
@@ -145,7 +143,7 @@ class Pipeline:
         the loop.
         """
         table = request.compile(self.manifest)
-        rows, guidance = self._conditioner.rows(request)
+        conditions = self._conditioner.conditions(request, table)
         picture = self._shown(request)
         batch = min(max(_BATCH_PIXELS // (request.width * request.height), 1), _MAX_BATCH)
         for first in range(0, request.count, batch):
@@ -157,7 +155,7 @@ class Pipeline:
                 self.runtime,
                 self._unet,
                 self._step,
-                [self._sample(one, table, rows, guidance, picture) for one in requests],
+                [self._sample(one, table, conditions, picture) for one in requests],
                 self._latent_shape(request),
             )
             at = Progress(first=first, batch=len(requests), done=0, evaluations=denoising.evaluations)
@@ -173,16 +171,15 @@ class Pipeline:
         self,
         request: Request,
         table: SamplerTable,
-        rows: Sequence[Row],
-        guidance: Sequence[float],
+        conditions: Conditions,
         picture: MaskedPicture | PictureToChange | None,
     ) -> Sample:
         """One picture to be. Noise is drawn in diffusers' order: initial latents, then what it is shown."""
         noise = NoiseGenerator(request.seed)
         latents = initial_latents(table, noise, self._latent_shape(request))
         if picture is not None:
-            rows, guidance = picture.condition(rows, guidance, noise)
-        return Sample(table=table, rows=rows, guidance=guidance, latents=latents, noise=noise)
+            conditions = picture.condition(conditions, noise)
+        return Sample(table=table, conditions=conditions, latents=latents, noise=noise)
 
     def _shown(self, request: Request) -> MaskedPicture | PictureToChange | None:
         if self._encoder is None:

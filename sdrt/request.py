@@ -6,9 +6,11 @@ import math
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from sdrt.errors import InputError
 from sdrt.manifest import Conditioning, Manifest
+from sdrt.prompt import PartPlan, Syntax, plan_prompt
 from sdrt.samplers import SamplerTable, SigmaSchedule, Spacing, compile_sampler, find_sampler
 from sdrt.source_images import image_size
 
@@ -19,11 +21,19 @@ IMAGE_GUIDANCE = 1.5  # as in diffusers and in the paper's figures
 _SEEDS = 2**32
 
 
+class Prompts(NamedTuple):
+    """The parts that AND joins, and the negative prompt."""
+
+    parts: tuple[PartPlan, ...]
+    negative: PartPlan
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """A complete, valid request. width, height: pixels; picture i of `count` uses seed + i.
 
     spacing, sigma_schedule, eta: None, `plain` and None where the sampler has no choice.
+    clip_skip: the layer of the text encoder whose states are used, counted from the last, 1.
     init_image, mask, image_guidance: of models that are shown a picture; white is what an inpainting model
     paints, and an image_guidance above 1 keeps an edit model closer to the picture.
     """
@@ -40,9 +50,23 @@ class Request:
     eta: float | None
     seed: int
     count: int
+    prompt_syntax: Syntax
+    clip_skip: int
     init_image: Path | None = None
     mask: Path | None = None
     image_guidance: float | None = None
+
+    def prompts(self) -> Prompts:
+        """The prompts as their syntax reads them."""
+        parts = plan_prompt(self.prompt, self.steps, syntax=self.prompt_syntax)
+        (negative,) = plan_prompt(
+            self.negative_prompt,
+            self.steps,
+            syntax=self.prompt_syntax,
+            composition=False,
+            called="negative prompt",
+        )
+        return Prompts(parts, negative)
 
     def compile(self, manifest: Manifest) -> SamplerTable:
         """The sampler's table for this model."""
@@ -71,6 +95,8 @@ def resolve_request(
     eta: float | None = None,
     seed: int | None = None,
     count: int = 1,
+    prompt_syntax: Syntax = "a1111",
+    clip_skip: int | None = None,
     init_image: Path | str | None = None,
     mask: Path | str | None = None,
     image_guidance: float | None = None,
@@ -110,6 +136,8 @@ def resolve_request(
         eta=found.eta if eta is None else float(eta),
         seed=secrets.randbelow(_SEEDS) if seed in (None, -1) else int(seed or 0),
         count=_at_least_one("count", count),
+        prompt_syntax=prompt_syntax,
+        clip_skip=manifest.text[0].clip_skip if clip_skip is None else int(clip_skip),
         init_image=init_image,
         mask=mask,
         image_guidance=_image_guidance(manifest.conditioning, image_guidance),
@@ -120,8 +148,22 @@ def resolve_request(
         raise InputError(f"seed is {request.seed}; expected 0 to {2**64 - 1}, or -1 for a random one")
     if limits:
         _check_limits(request)
+    for text in manifest.text:
+        text.layer(request.clip_skip)
+    _check_unicode(prompt, "prompt")
+    _check_unicode(negative_prompt, "negative prompt")
+    request.prompts()  # what passes a bound of the language shows here
     request.compile(manifest)  # an impossible combination of sampler, steps and spacing shows here
     return request
+
+
+def _check_unicode(text: str, called: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the {called} is not valid Unicode: remove the lone surrogate at position {error.start}"
+        ) from None
 
 
 def _check_pictures(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdrt.backends import Array
-from sdrt.denoise import Row
+from sdrt.denoise import Conditions, Row
 from sdrt.encode import Encoder
 from sdrt.errors import InputError
 from sdrt.manifest import VaeSettings
@@ -31,12 +31,10 @@ class MaskedPicture:
         self._mask = mask[:: settings.scale_factor, :: settings.scale_factor].astype(np.float32)
         self._scale = np.float32(settings.scaling_factor)
 
-    def condition(
-        self, rows: Sequence[Row], guidance: Sequence[float], noise: NoiseGenerator
-    ) -> tuple[list[Row], list[float]]:
+    def condition(self, told: Conditions, noise: NoiseGenerator) -> Conditions:
         """All rows are shown the same, drawn with the next of `noise`."""
         shown = np.concatenate([self._mask[None], self._scale * self._latents.sample(noise)])
-        return [{**row, NAME: shown} for row in rows], list(guidance)
+        return _each(told, told.guidance, lambda rows: [{**row, NAME: shown} for row in rows])
 
 
 class PictureToChange:
@@ -53,16 +51,28 @@ class PictureToChange:
         self._latents: Array = encoder.encode(_image(request)).mean
         self._guidance = request.image_guidance
 
-    def condition(
-        self, rows: Sequence[Row], guidance: Sequence[float], noise: NoiseGenerator
-    ) -> tuple[list[Row], list[float]]:
-        """Rows and weights; the first of several rows is that of the negative prompt."""
-        shown: list[Row] = [{**row, NAME: self._latents} for row in rows]
+    def condition(self, told: Conditions, noise: NoiseGenerator) -> Conditions:
+        """The first of several rows, the negative prompt's, is told once more without the picture."""
         extra = 1.0 if self._guidance is None else self._guidance
-        if len(rows) == 1 or extra == 1.0:
-            return shown, list(guidance)
-        none: Row = {**rows[0], NAME: np.zeros_like(self._latents)}
-        return [none, *shown], [1.0 - extra, guidance[0] + extra - 1.0, *guidance[1:]]
+        first, *others = told.guidance
+        if not others or extra == 1.0:
+            return _each(told, told.guidance, self._shown)
+        none = np.zeros_like(self._latents)
+        return _each(
+            told,
+            [1.0 - extra, first + extra - 1.0, *others],
+            lambda rows: [{**rows[0], NAME: none}, *self._shown(rows)],
+        )
+
+    def _shown(self, rows: Sequence[Row]) -> list[Row]:
+        return [{**row, NAME: self._latents} for row in rows]
+
+
+def _each(
+    told: Conditions, guidance: Sequence[float], shown: Callable[[Sequence[Row]], list[Row]]
+) -> Conditions:
+    changes = {k: shown(rows) for k, rows in told.changes.items()}
+    return Conditions(rows=shown(told.rows), guidance=guidance, changes=changes)
 
 
 def _image(request: Request) -> NDArray[np.float32]:

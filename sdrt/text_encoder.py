@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sdrt.backends import Array, Backend, Runtime
 from sdrt.manifest import TextSettings
+from sdrt.prompt import Chunk, Segments, chunk_segments
 from sdrt.tokenizer import PromptTokenizer
 
 _REMEMBERED = 64
@@ -30,30 +32,33 @@ class TextEncoder:
     ) -> None:
         self._device = runtime.device
         self._tokenizer = tokenizer
+        self.settings = settings
         self._graph = graph
-        self._settings = settings
         self._buffers = {
             name: self._device.empty(tuple(axis or 1 for axis in spec.shape), spec.dtype)
             for name, spec in (*graph.inputs.items(), *graph.outputs.items())
         }
         graph.bind(self._buffers)
-        self._encoded: OrderedDict[bytes, EncodedPrompt] = OrderedDict()
+        self._encoded: OrderedDict[tuple[int, ...], EncodedPrompt] = OrderedDict()
 
-    def encode(self, prompt: str, *, called: str = "prompt") -> EncodedPrompt:
-        """Hidden states of one prompt.
+    def chunks(self, text: Segments) -> tuple[Chunk, ...]:
+        """The windows of a text."""
+        tokenizer = self._tokenizer
+        return chunk_segments(text, tokenizer.tokens, self.settings, comma_id=tokenizer.comma_id)
 
-        called: what messages call it.
+    def encode(self, ids: Sequence[int], clip_skip: int) -> EncodedPrompt:
+        """Hidden states of one window of max_length tokens.
 
-        Prompts are encoded one at a time, so that a prompt's states do not depend on its neighbours.
+        clip_skip: which layer's, counted from the last, 1. Windows are encoded one at a time, so that a
+        prompt's states do not depend on its neighbours.
         """
-        ids = self._tokenizer.encode(prompt, called=called)
-        key = ids.tobytes()
+        key = (*ids, clip_skip)
         if key not in self._encoded:
-            self._device.upload(ids[None], self._buffers["input_ids"])
+            self._device.upload(np.array([ids]), self._buffers["input_ids"])
             self._graph.run()
-            pooled = self._settings.pooled
+            pooled = self.settings.pooled
             self._encoded[key] = EncodedPrompt(
-                hidden_states=self._output(self._settings.hidden_states),
+                hidden_states=self._output(self.settings.layer(clip_skip)),
                 pooled=None if pooled is None else self._output(pooled),
             )
             if len(self._encoded) > _REMEMBERED:

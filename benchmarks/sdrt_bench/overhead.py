@@ -68,16 +68,15 @@ def step_overhead(runs: int) -> dict[str, float]:
     (text,) = manifest.text
     encoder = TextEncoder(
         runtime,
-        PromptTokenizer(bundle.path / text.tokenizer, text),
+        PromptTokenizer(bundle.path / text.tokenizer),
         runtime.load(bundle.path / manifest.graphs[text.graph].path),
         text,
     )
     defaults, vae = manifest.defaults, manifest.vae
     step = StepGraph(runtime, unet.inputs["sample"].dtype)
     table = compile_sampler(defaults.sampler, manifest.schedule, defaults.steps)
-    rows, guidance = Conditioner([encoder], manifest.conditioning).rows(
-        resolve_request(manifest, PROMPT, guidance_scale=2.0)
-    )
+    request = resolve_request(manifest, PROMPT, guidance_scale=2.0)
+    conditions = Conditioner([encoder], manifest.conditioning).conditions(request, table)
     shape = (vae.latent_channels, defaults.height // vae.scale_factor, defaults.width // vae.scale_factor)
     network, overhead = [], []
     for _ in range(runs + 1):
@@ -85,7 +84,7 @@ def step_overhead(runs: int) -> dict[str, float]:
         started = time.perf_counter()
         noise = NoiseGenerator(0)
         latents = initial_latents(table, noise, shape)
-        sample = Sample(table=table, rows=rows, guidance=guidance, latents=latents, noise=noise)
+        sample = Sample(table=table, conditions=conditions, latents=latents, noise=noise)
         for _ in Denoising(runtime, unet, step, [sample], shape):
             pass
         total = time.perf_counter() - started

@@ -116,13 +116,13 @@ def read_configs(
                 config["vocab_size"],
                 graph=name,
                 tokenizer_file=f"{TOKENIZERS[name]}/tokenizer.json",
-                # the states before the last layer, as Stable Diffusion XL was trained on
-                hidden_states=f"hidden_states.{config['num_hidden_layers'] - 1}"
-                if time_ids
-                else "last_hidden_state",
+                # the states before the last layer are what Stable Diffusion XL was trained on
+                hidden_states=layers[1] if time_ids else layers[0],
                 pooled="text_embeds" if name == "text_encoder_2" else None,
+                clip_skip_outputs=layers,
             )
             for name, config in text_encoders.items()
+            for layers in [_layers(config["num_hidden_layers"], normalized=time_ids is None)]
         ),
         conditioning=Conditioning(
             time_ids=time_ids,
@@ -138,6 +138,13 @@ def with_defaults(diffusers_class: type, config: Config) -> dict[str, Any]:
     """Fill in what a config file is silent about from the signature of its class."""
     parameters = inspect.signature(diffusers_class.__init__).parameters.values()  # type: ignore[misc]
     return {p.name: p.default for p in parameters if p.default is not p.empty} | dict(config)
+
+
+def _layers(count: int, *, normalized: bool) -> tuple[str, ...]:
+    """Outputs of a text encoder graph that clip skip 1, 2 .. takes."""
+    if normalized:
+        return ("last_hidden_state", *(f"clip_skip.{number}" for number in range(2, count + 1)))
+    return tuple(f"hidden_states.{number}" for number in range(count, 0, -1))
 
 
 def _as_built(scheduler: Config, index: Config) -> Config:

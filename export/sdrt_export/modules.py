@@ -15,7 +15,11 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 
 class TextEncoderGraph(nn.Module):
-    """input_ids [B, max_length] int64 -> last_hidden_state [B, max_length, D], pooler_output [B, D]."""
+    """Hidden states of the last layer, and of those before it as if it were the last.
+
+    input_ids [B, max_length] int64 -> last_hidden_state [B, max_length, D], pooler_output [B, D],
+    clip_skip.2 .. L [B, max_length, D]: the N-th layer from the end, then the norm that follows the last.
+    """
 
     def __init__(self, model: CLIPTextModel) -> None:
         super().__init__()
@@ -28,8 +32,10 @@ class TextEncoderGraph(nn.Module):
     @staticmethod
     def reference(model: CLIPTextModel, input_ids: Tensor) -> tuple[Tensor, ...]:
         """Run the model's own forward."""
-        output = model(input_ids=input_ids)
-        return output.last_hidden_state, output.pooler_output
+        output = model(input_ids=input_ids, output_hidden_states=True)
+        # [0] are the embeddings, [-1] what last_hidden_state is the norm of
+        skipped = (model.final_layer_norm(states) for states in output.hidden_states[-2:0:-1])
+        return output.last_hidden_state, output.pooler_output, *skipped
 
 
 class TextEncoderStatesGraph(nn.Module):

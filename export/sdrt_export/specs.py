@@ -134,6 +134,8 @@ def _text_encoder(configs: Configs, text: TextSettings) -> GraphSpec:
     all_states = configs.conditioning.time_ids is not None
     if all_states:
         outputs |= {f"hidden_states.{k}": states for k in range(config["num_hidden_layers"] + 1)}
+    else:
+        outputs |= dict.fromkeys(text.clip_skip_outputs[1:], states)
     return GraphSpec(
         name=text.graph,
         component=text.graph,

@@ -39,10 +39,11 @@ def text_settings(
     tokenizer_file: str = "tokenizer/tokenizer.json",
     hidden_states: str = "last_hidden_state",
     pooled: str | None = None,
+    clip_skip_outputs: tuple[str, ...] = (),
 ) -> TextSettings:
     """Window and special tokens, for a text encoder with so many positions and token embeddings.
 
-    graph, tokenizer_file, hidden_states, pooled: as in TextSettings.
+    graph, tokenizer_file, hidden_states, pooled, clip_skip_outputs: as in TextSettings.
 
     Raises ExportError if the tokenizer gives tokens that the text encoder does not know.
     """
@@ -61,6 +62,7 @@ def text_settings(
         tokenizer=tokenizer_file,
         hidden_states=hidden_states,
         pooled=pooled,
+        clip_skip_outputs=clip_skip_outputs,
     )
 
 

@@ -37,6 +37,13 @@ if TYPE_CHECKING:
 @click.option("-W", "--width", type=int, help="Pixels.  [default: the model's]")
 @click.option("-H", "--height", type=int, help="Pixels.  [default: the model's]")
 @click.option(
+    "--prompt-syntax",
+    type=click.Choice(["a1111", "plain"]),
+    default="a1111",
+    help="a1111: (weights:1.2), [a:b:0.5], AND, BREAK; plain: brackets are text.",
+)
+@click.option("--clip-skip", type=int, help="Layer of the text encoder from the end.  [default: the model's]")
+@click.option(
     "--init-image",
     type=click.Path(path_type=Path),
     help="Picture to change, for inpainting and InstructPix2Pix models.",

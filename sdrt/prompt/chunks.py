@@ -80,14 +80,16 @@ def chunk_segments(
     return tuple(_window(chunk, settings) for chunk in chunks)
 
 
-def balance(prompts: Iterable[Sequence[Chunk]], settings: TextSettings) -> list[tuple[Chunk, ...]]:
-    """Prompts of equally many chunks: shorter ones are followed by empty chunks.
+def balance(
+    prompts: Iterable[Sequence[Chunk]], settings: TextSettings, count: int = 0
+) -> list[tuple[Chunk, ...]]:
+    """Prompts of equally many chunks, at least `count`: shorter ones are followed by empty chunks.
 
     For rows of one batch, whose hidden states are equally long: negative and positive prompts, parts, the
     entries of a schedule.
     """
     rows = [tuple(chunks) for chunks in prompts]
-    longest = max(map(len, rows), default=0)
+    longest = max((count, *map(len, rows)))
     empty = (_window([], settings),)
     return [row + empty * (longest - len(row)) for row in rows]
 

@@ -143,6 +143,7 @@ class SamplerTable:
     """A compiled sampler; E evaluations of the network.
 
     timesteps: [E] float64, may be fractional.
+    steps: [E] int64, the step that each evaluation belongs to, from 0.
     alphas, sigmas: [E] float64, signal and noise in x at each evaluation.
     c_in: [E] float64, scale of the network input.
     matrices: [E, SLOTS, COLUMNS] float64, M[k] = [A | b | c].
@@ -152,6 +153,7 @@ class SamplerTable:
     """
 
     timesteps: Vector
+    steps: NDArray[np.int64]
     alphas: Vector
     sigmas: Vector
     c_in: Vector
@@ -210,13 +212,16 @@ def compile_path(
     """Apply `step_function` to the identity, step by step."""
     points: list[Point] = []
     matrices: list[Vector] = []
+    numbers: list[int] = []
     for step in steps_along(path, prediction, start=start):
         network = Network(prediction)
         slots = step_function(network, step, _IDENTITY[0], tuple(_IDENTITY[1:SLOTS]))
         matrices += _matrices([x for x, _ in network.inputs], slots)
         points += [at for _, at in network.inputs]
+        numbers += [step.index] * len(network.inputs)
     return SamplerTable(
         timesteps=np.array([at.timestep for at in points]),
+        steps=np.array(numbers),
         alphas=np.array([at.alpha for at in points]),
         sigmas=np.array([at.sigma for at in points]),
         c_in=np.array([at.c_in(prediction) for at in points]),

@@ -91,10 +91,12 @@ def test_text_encoder_is_right_for_every_batch(tiny: Path, tiny_bundle: Path, ba
     tokens = torch.randint(500, (batch, 77))
     tokens[:, 30:] = model.config.eos_token_id
     with torch.inference_mode():
-        expected = model(input_ids=tokens)
-    hidden, pooled = run(tiny_bundle, "text_encoder", input_ids=tokens)
+        expected = model(input_ids=tokens, output_hidden_states=True)
+        penultimate = model.final_layer_norm(expected.hidden_states[-2])
+    hidden, pooled, skipped = run(tiny_bundle, "text_encoder", input_ids=tokens)
     assert relative_l2(hidden, expected.last_hidden_state) < SAME
     assert relative_l2(pooled, expected.pooler_output) < SAME
+    assert relative_l2(skipped, penultimate) < SAME
 
 
 @pytest.mark.parametrize("graph", GRAPHS)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sdrt.backends import open_runtime
-from sdrt.denoise import Denoising, Sample, StepGraph, guidance_rows, initial_latents
+from sdrt.denoise import Conditions, Denoising, Sample, StepGraph, initial_latents
 from sdrt.noise import NoiseGenerator
 from sdrt.samplers import COLUMNS, SLOTS, NoiseSchedule, SamplerTable, compile_sampler
 from sdrt.tensors import TensorSpec
@@ -74,6 +74,7 @@ def ancestral(steps):
     matrices[-1, :, -1] = 0
     return SamplerTable(
         timesteps=np.linspace(900.5, 1.25, steps),
+        steps=np.arange(steps),
         alphas=np.ones(steps),
         sigmas=np.linspace(9.0, 0.0, steps),
         c_in=np.linspace(0.1, 1.0, steps),
@@ -88,13 +89,14 @@ def told(embeddings):
 
 
 def embeddings_of(sample):
-    return [row["encoder_hidden_states"] for row in sample.rows]
+    return [row["encoder_hidden_states"] for row in sample.conditions.rows]
 
 
 def make_sample(table, rows, guidance, seed):
     noise = NoiseGenerator(seed)
     latents = initial_latents(table, noise, SHAPE)
-    return Sample(table=table, rows=rows, guidance=guidance, latents=latents, noise=noise)
+    conditions = Conditions(rows=rows, guidance=guidance)
+    return Sample(table=table, conditions=conditions, latents=latents, noise=noise)
 
 
 def make_samples():
@@ -128,7 +130,7 @@ def replay(sample):
     for matrix, c_in, t, noisy in zip(table.matrices, table.c_in, table.timesteps, table.noisy, strict=True):
         m = sum(
             weight * predict(c_in * state[:1], np.array([t]), row[None].astype(float))[0]
-            for weight, row in zip(sample.guidance, embeddings_of(sample), strict=True)
+            for weight, row in zip(sample.conditions.guidance, embeddings_of(sample), strict=True)
         )
         z = sample.noise.randn((1, *SHAPE))[0] if noisy else np.zeros(SHAPE)
         state = np.tensordot(matrix, np.stack([*state, m, z]), axes=1)
@@ -154,7 +156,7 @@ def test_samples_do_not_depend_on_their_batch(runtime, step):
 def test_nan_stays_in_its_sample(runtime, step, bad):
     good = denoise(runtime, step, make_samples())
     samples = make_samples()
-    samples[bad].rows[0]["encoder_hidden_states"][:] = np.nan
+    samples[bad].conditions.rows[0]["encoder_hidden_states"][:] = np.nan
     result = denoise(runtime, step, samples)
     assert np.isnan(result[bad, 0]).all()
     for b in set(range(len(samples))) - {bad}:
@@ -164,7 +166,7 @@ def test_nan_stays_in_its_sample(runtime, step, bad):
 def test_network_sees_each_samples_rows(runtime, step):
     unet, samples = FakeUnet(), make_samples()
     denoise(runtime, step, samples, unet)
-    owners = [b for b, sample in enumerate(samples) for _ in sample.guidance]
+    owners = [b for b, sample in enumerate(samples) for _ in sample.conditions.guidance]
     assert len(unet.rows) == max(sample.table.evaluations for sample in samples)
     for k, (sample, timestep, embeddings) in enumerate(unet.rows):
         assert len(sample) == len(owners)
@@ -210,14 +212,3 @@ def test_stale_memory_is_never_read(runtime, step, monkeypatch):
 
     monkeypatch.setattr(type(runtime.device), "empty", filled)
     np.testing.assert_array_equal(denoise(runtime, step, make_samples()), expected)
-
-
-def test_guidance_of_one_is_one_row():
-    negative, positive = prompt(0), prompt(1)
-    rows, weights = guidance_rows(1.0, negative, positive)
-    assert weights == [1.0]
-    assert rows[0] is positive
-    rows, weights = guidance_rows(7.5, negative, positive)
-    assert weights == [-6.5, 7.5]
-    assert rows[0] is negative
-    assert rows[1] is positive

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from sdrt.bundle import DEMO
@@ -167,18 +168,29 @@ class TestPrompts:
         (picture,) = pipeline.generate("a\0b", steps=1, seed=1)
         assert picture.request.prompt == "a\0b"
 
-    def test_a_long_prompt_is_cut_with_a_word_of_what_is_lost(self, run_sdrt):
+    def test_nothing_of_a_long_prompt_is_cut(self, run_sdrt, pipeline):
+        """88 kB, some 300 windows of the text encoder; its last word shows in the picture."""
         room = read(DEMO / FILE_NAME).text[0].max_length - 2
-        lost = "zq, a dog " + "and more " * 11_000
-        result = run_sdrt("generate", "x " * room + lost, "--steps", "1", "-o", "x.png")
-        assert (result.code, result.out) == (0, "x.png\n")
-        (line,) = result.err.splitlines()
-        assert line.startswith("Warning: the prompt has ")
-        assert f"the model reads {room}; left out: {lost[:60]!r} ..." in line
+        long = "x " * room + "zq, a dog " + "and more " * 9_000
+        result = run_sdrt("generate", long, "--steps", "1", "-o", "x.png")
+        assert (result.code, result.out, result.err) == (0, "x.png\n", "")
+        ends = [pipeline.generate("x " * room + last, steps=1, seed=1)[0].pixels for last in ("red", "blue")]
+        assert not np.array_equal(*ends)
 
-    def test_a_prompt_that_just_fits_is_not_warned_of(self, sdrt_main):
-        room = read(DEMO / FILE_NAME).text[0].max_length - 2
-        fits = sdrt_main("generate", "x " * room, "--steps", "1", "-o", "x.png")
-        over = sdrt_main("generate", "x " * room + "y", "--steps", "1", "-o", "x.png")
-        assert fits.err == ""
-        assert over.err.strip().endswith("left out: 'y'")
+    def test_too_long_a_prompt_is_refused(self, pipeline):
+        with pytest.raises(InputError, match="the prompt fills more than 512 windows"):
+            pipeline.generate("red, " * 60_000, steps=1)
+
+    @pytest.mark.parametrize(
+        ("prompt", "words"),
+        [
+            ("(a:1" + "0" * 400 + ")", "has a weight of inf"),
+            ("[" * 101 + "a" + "]" * 101, "opens more than 100 brackets"),
+            ("[" + "|".join("a" * 11_000) + "]", "more than 10000 brackets"),
+            (" AND ".join("a" * 101), "101 parts joined by AND"),
+        ],
+    )
+    def test_what_passes_a_bound_is_refused_before_graphs_are_loaded(
+        self, refused, graphs_stay_closed, prompt, words
+    ):
+        refused("generate", prompt, says=(words,))
