@@ -69,7 +69,7 @@ def write_manifest(
         name=name,
         family=configs.family,
         precision=precision,
-        made_by=MadeBy(source=checkpoint.source, revision=None, opset=opset, tools=tools),
+        made_by=MadeBy(source=checkpoint.source, revision=checkpoint.revision, opset=opset, tools=tools),
         graphs=graphs,
         text=configs.text,
         conditioning=configs.conditioning,

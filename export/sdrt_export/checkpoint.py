@@ -17,7 +17,8 @@ from .specs import Component
 class Checkpoint:
     """What `sdrt export` reads, wherever it comes from.
 
-    source: as the user gave it. fingerprint: changes when any file or setting behind it does.
+    source: as the user gave it. revision: the commit, if it is from the hub.
+    fingerprint: changes when any file or setting behind it does.
     tokenizers: by folder name, one for each text encoder. parameters: how many numbers each component has.
     build: a component without weights, on the meta device. weights: its parameters, in the source's dtype.
     """
@@ -29,3 +30,4 @@ class Checkpoint:
     parameters: Mapping[Component, int]
     build: Callable[[Component], nn.Module]
     weights: Callable[[Component], Weights]
+    revision: str | None = None

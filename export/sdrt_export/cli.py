@@ -18,7 +18,16 @@ from sdrt.errors import MissingExtraError
 if TYPE_CHECKING:
     from sdrt.manifest import Precision
 
-PACKAGES = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime", "safetensors")
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "safetensors",
+    "huggingface_hub",
+)
 
 
 @click.command()
@@ -37,6 +46,11 @@ PACKAGES = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxrun
     show_default=True,
     help="What the graphs compute in.",
 )
+@click.option(
+    "--variant", metavar="NAME", help="Which weight files: fp16, non_ema.  [default: the plain ones]"
+)
+@click.option("--revision", metavar="REV", help="Branch, tag or commit of a repository of the hub.")
+@click.option("--token", help="For the hub, instead of the one from `hf auth login` or HF_TOKEN.")
 @click.option("--opset", type=int, default=23, show_default=True, metavar="N", help="ONNX operator set.")
 @click.option(
     "--half-weights", is_flag=True, help="Compute in FP32, store the weights of an FP16 checkpoint in FP16."
@@ -47,6 +61,9 @@ def export(
     source: str,
     output: Path | None,
     precision: str,
+    variant: str | None,
+    revision: str | None,
+    token: str | None,
     opset: int,
     half_weights: bool,
     force: bool,
@@ -54,8 +71,8 @@ def export(
 ) -> None:
     """Turn a checkpoint into a bundle that `sdrt generate` runs.
 
-    SOURCE is `demo`, `random:sd15`, `random:sd21`, `random:sdxl`, or a folder in diffusers layout:
-    Stable Diffusion 1, 2 or XL.
+    SOURCE is `demo`, `random:sd15`, `random:sd21`, `random:sdxl`, or Stable Diffusion 1, 2 or XL in diffusers
+    layout: a folder, or a repository of the Hugging Face hub, as name/name.
     """
     for package in PACKAGES:
         if find_spec(package) is None:
@@ -71,6 +88,9 @@ def export(
             half_weights=half_weights,
             force=force,
             verify=not no_verify,
+            revision=revision,
+            variant=variant,
+            token=token,
             progress=progress,
         )
     click.echo(target)

@@ -41,13 +41,17 @@ def export(
     half_weights: bool = False,
     force: bool = False,
     verify: bool = True,
+    revision: str | None = None,
+    variant: str | None = None,
+    token: str | None = None,
     progress: Progress = lambda stage: None,
 ) -> Path:
     """Export `source` to a bundle at `target` and return where it is.
 
-    source: `demo`, `random:sd15`, `random:sd21`, `random:sdxl`, or a folder in diffusers layout.
+    source: `demo`, `random:sd15`, `random:sd21`, `random:sdxl`, a folder in diffusers layout, or a hub id.
     target: a folder that is not there yet, or a bundle if `force`; by default engines/<name>.
     half_weights: FP32 graphs whose weights are stored in FP16. verify: measure each graph against PyTorch.
+    revision, token: of the hub, see `find_snapshot`. variant: of the weight files, such as fp16.
     progress: called with a line as each stage begins.
 
     Raises InputError for a wrong request before any work; ExportError if something fails, and then the
@@ -61,7 +65,7 @@ def export(
     from .sources import open_source
 
     progress(f"reading {source}")
-    checkpoint = open_source(source)
+    checkpoint = open_source(source, revision=revision, variant=variant, token=token, progress=progress)
     with staging(target, force=force) as place:
         try:
             fill(place, checkpoint, settings, progress)

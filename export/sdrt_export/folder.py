@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from .noise import quiet
 from .parameters import FileWeights, TensorFile, Weights, build_empty, check_weights
 from .specs import MODELS, Component
 from .tokenizer import load_tokenizer
+from .variants import check_variant
 from .weights import count_parameters, find_weights, fingerprint, read_json
 
 # Parts of a pipeline that are read elsewhere, or that a picture does not need.
@@ -28,16 +29,19 @@ NO_NETWORKS = (
 DEFAULTS_NAME = "sdrt_defaults.json"
 
 
-def open_folder(folder: Path, *, source: str) -> Checkpoint:
+def open_folder(
+    folder: Path, *, source: str, variant: str | None = None, revision: str | None = None
+) -> Checkpoint:
     """Check everything that can be checked without loading weights.
 
+    variant: of the weight files, see `choose_weights`. revision: the commit, of a repository of the hub.
     Raises ExportError, naming the file, if the folder is incomplete, damaged, pickled, or of another family.
     """
     index_path = folder / "model_index.json"
     if not index_path.exists():
         raise ExportError(f"{folder} has no model_index.json; expected a folder in diffusers layout")
     index = read_json(index_path)
-    components = _components(index, index_path)
+    components = components_of(index, str(index_path))
     paths: dict[str, Path] = {component: folder / component / "config.json" for component in components}
     paths["scheduler"] = folder / "scheduler" / "scheduler_config.json"
     raw = {component: read_json(path) for component, path in paths.items()}
@@ -53,7 +57,11 @@ def open_folder(folder: Path, *, source: str) -> Checkpoint:
         tokenizers=tokenizers,
         overrides=overrides,
     )
-    weights = {component: find_weights(folder / component, _stem(component)) for component in components}
+    stems: dict[str, str] = {component: stem(component) for component in components}
+    check_variant(variant, stems, _files(folder, components), str(folder))
+    weights = {
+        component: find_weights(folder / component, stem(component), variant) for component in components
+    }
     parameters = {
         component: sum(count_parameters(path) for path in files) for component, (files, _) in weights.items()
     }
@@ -67,6 +75,7 @@ def open_folder(folder: Path, *, source: str) -> Checkpoint:
     files += [folder / DEFAULTS_NAME] if overrides else []
     return Checkpoint(
         source=source,
+        revision=revision,
         fingerprint=fingerprint(folder, files),
         configs=configs,
         tokenizers=tokenizers,
@@ -76,13 +85,16 @@ def open_folder(folder: Path, *, source: str) -> Checkpoint:
     )
 
 
-def _components(index: Mapping[str, Any], path: Path) -> list[Component]:
-    """The networks that model_index.json names, each of the class that sdrt knows."""
+def components_of(index: Mapping[str, Any], called: str) -> list[Component]:
+    """The networks that a model_index.json names, each of the class that sdrt knows.
+
+    called: where it is, in messages. Raises ExportError if it is of another family.
+    """
     parts = {name: part for name, part in index.items() if isinstance(part, list) and part != [None, None]}
     for name, entry in parts.items():
         if name not in MODELS and name not in NO_NETWORKS:
             raise ExportError(
-                f"{path} is for {index.get('_class_name')}, whose {name} {entry!r} is not supported; "
+                f"{called} is for {index.get('_class_name')}, whose {name} {entry!r} is not supported; "
                 f"sdrt knows {', '.join(f'{known} ({model.__name__})' for known, model in MODELS.items())}"
             )
     components: list[Component] = []
@@ -91,10 +103,10 @@ def _components(index: Mapping[str, Any], path: Path) -> list[Component]:
         if component in TEXT_ENCODERS and named is None:
             continue
         if named != model.__name__:
-            raise ExportError(f"{path} has {named} for {component}; expected a {model.__name__}")
+            raise ExportError(f"{called} has {named} for {component}; expected a {model.__name__}")
         components.append(component)
     if not set(components) & set(TEXT_ENCODERS):
-        raise ExportError(f"{path} names no text encoder; the checkpoint is incomplete")
+        raise ExportError(f"{called} names no text encoder; the checkpoint is incomplete")
     return components
 
 
@@ -103,7 +115,12 @@ def _text_config(raw: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _stem(component: Component) -> str:
+def _files(folder: Path, components: Iterable[Component]) -> set[str]:
+    return {f"{component}/{path.name}" for component in components for path in (folder / component).iterdir()}
+
+
+def stem(component: Component) -> str:
+    """How the names of a component's weight files begin."""
     return "model" if component in TEXT_ENCODERS else "diffusion_pytorch_model"
 
 

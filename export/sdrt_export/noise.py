@@ -9,7 +9,15 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-LOGGERS = ("diffusers", "onnx_ir", "onnxscript", "torch.export", "torch.onnx", "transformers")
+LOGGERS = (
+    "diffusers",
+    "huggingface_hub",
+    "onnx_ir",
+    "onnxscript",
+    "torch.export",
+    "torch.onnx",
+    "transformers",
+)
 
 
 @contextlib.contextmanager

@@ -11,35 +11,45 @@ from typing import Any
 
 from sdrt.errors import ExportError
 
+from .variants import choose_weights
+
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _LFS_START = b"version https://git-lfs"
 _MAX_HEADER = 100_000_000
 
 
-def find_weights(folder: Path, stem: str) -> tuple[list[Path], str | None]:
-    """Find the safetensors files of one component: `stem`.safetensors, whole or sharded, or its fp16 variant.
+def find_weights(folder: Path, stem: str, variant: str | None = None) -> tuple[list[Path], str | None]:
+    """Find the safetensors files of one component: those that `choose_weights` takes.
 
-    Returns the files and the variant. Raises ExportError if there are none, or only pickles.
+    Returns the files and their variant. Raises ExportError if there are none, or only pickles.
     """
-    for variant in (None, "fp16"):
-        name = stem if variant is None else f"{stem}.{variant}"
-        if (whole := folder / f"{name}.safetensors").exists():
-            return [whole], variant
-        index_name = (
-            f"{stem}.safetensors.index.json" if variant is None else f"{stem}.safetensors.index.fp16.json"
-        )
-        if (index := folder / index_name).exists():
-            shards = sorted(set(read_json(index).get("weight_map", {}).values()))
-            if not shards or any(Path(shard).name != shard for shard in shards):
-                raise ExportError(f"{index} names no files beside itself; download the checkpoint again")
-            return [folder / shard for shard in shards], variant
-    if folder.is_dir() and any(path.suffix in PICKLES for path in folder.iterdir()):
-        raise ExportError(
-            f"{folder} has only pickled weights, which can run any code when loaded, so they are refused; "
+    names = {path.name for path in folder.iterdir() if path.exists()} if folder.is_dir() else set()
+    chosen = choose_weights(names, stem, variant)
+    if chosen is None:
+        raise ExportError(why_no_weights(names, stem, str(folder)))
+    name, variant = chosen
+    if name.endswith(".json"):
+        return [folder / shard for shard in shards(folder / name)], variant
+    return [folder / name], variant
+
+
+def why_no_weights(names: Iterable[str], stem: str, called: str) -> str:
+    """What to say of a component without safetensors."""
+    if any(Path(name).suffix in PICKLES for name in names):
+        return (
+            f"{called} has only pickled weights, which can run any code when loaded, so they are refused; "
             "where you trust them, convert: StableDiffusionPipeline.from_pretrained(...).save_pretrained(...)"
         )
-    raise ExportError(f"{folder} has no {stem}.safetensors; the checkpoint is incomplete")
+    return f"{called} has no {stem}.safetensors; the checkpoint is incomplete"
+
+
+def shards(index: Path) -> list[str]:
+    """The files that a `*.safetensors.index.json` lists. Raises ExportError if they do not lie beside it."""
+    names = sorted(set(read_json(index).get("weight_map", {}).values()))
+    if not names or any(Path(name).name != name for name in names):
+        raise ExportError(f"{index} names no files beside itself; download the checkpoint again")
+    return names
 
 
 def count_parameters(path: Path) -> int:

@@ -145,7 +145,7 @@ def test_broken_json_is_named(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("runwayml/stable-diffusion-v1-5", "hub ids come later"),
+        ("nobody/nothing/at-all", "name/name"),
         ("random:sd99", "random:sd15"),
         ("weights.ckpt", "pickle"),
         ("/nowhere/at/all", "no folder"),
