@@ -51,6 +51,21 @@ PACKAGES = (
 )
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a repository of the hub.")
 @click.option("--token", help="For the hub, instead of the one from `hf auth login` or HF_TOKEN.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="FOLDER",
+    help="Describe a single file by the configs of a diffusers folder.  [default: recognise it]",
+)
+@click.option(
+    "--vae",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Take the VAE of this file or folder.",
+)
+@click.option(
+    "--allow-pickle", is_flag=True, help="Read .ckpt files: tensors alone, nothing in them is executed."
+)
 @click.option("--opset", type=int, default=23, show_default=True, metavar="N", help="ONNX operator set.")
 @click.option(
     "--half-weights", is_flag=True, help="Compute in FP32, store the weights of an FP16 checkpoint in FP16."
@@ -64,6 +79,9 @@ def export(
     variant: str | None,
     revision: str | None,
     token: str | None,
+    config: Path | None,
+    vae: Path | None,
+    allow_pickle: bool,
     opset: int,
     half_weights: bool,
     force: bool,
@@ -71,8 +89,8 @@ def export(
 ) -> None:
     """Turn a checkpoint into a bundle that `sdrt generate` runs.
 
-    SOURCE is `demo`, `random:sd15`, `random:sd21`, `random:sdxl`, or Stable Diffusion 1, 2 or XL in diffusers
-    layout: a folder, or a repository of the Hugging Face hub, as name/name.
+    SOURCE is `demo`, `random:sd15`, `random:sd21`, `random:sdxl`, or Stable Diffusion 1, 2 or XL: a folder in
+    diffusers layout, a repository of the Hugging Face hub, as name/name, or a .safetensors file.
     """
     for package in PACKAGES:
         if find_spec(package) is None:
@@ -91,6 +109,9 @@ def export(
             revision=revision,
             variant=variant,
             token=token,
+            config=config,
+            vae=vae,
+            allow_pickle=allow_pickle,
             progress=progress,
         )
     click.echo(target)

@@ -44,14 +44,16 @@ def export(
     revision: str | None = None,
     variant: str | None = None,
     token: str | None = None,
+    config: Path | None = None,
+    vae: Path | None = None,
+    allow_pickle: bool = False,
     progress: Progress = lambda stage: None,
 ) -> Path:
     """Export `source` to a bundle at `target` and return where it is.
 
-    source: `demo`, `random:sd15`, `random:sd21`, `random:sdxl`, a folder in diffusers layout, or a hub id.
+    source, revision, variant, token, config, vae, allow_pickle: as in `sdrt_export.sources.open_source`.
     target: a folder that is not there yet, or a bundle if `force`; by default engines/<name>.
     half_weights: FP32 graphs whose weights are stored in FP16. verify: measure each graph against PyTorch.
-    revision, token: of the hub, see `find_snapshot`. variant: of the weight files, such as fp16.
     progress: called with a line as each stage begins.
 
     Raises InputError for a wrong request before any work; ExportError if something fails, and then the
@@ -65,7 +67,16 @@ def export(
     from .sources import open_source
 
     progress(f"reading {source}")
-    checkpoint = open_source(source, revision=revision, variant=variant, token=token, progress=progress)
+    checkpoint = open_source(
+        source,
+        revision=revision,
+        variant=variant,
+        token=token,
+        config=config,
+        vae=vae,
+        allow_pickle=allow_pickle,
+        progress=progress,
+    )
     with staging(target, force=force) as place:
         try:
             fill(place, checkpoint, settings, progress)
@@ -81,9 +92,10 @@ def export(
 
 
 def _name(source: str, precision: Precision) -> str:
-    """`demo`, `sd15-random` for random:sd15, the name of a folder; with -fp16 behind in FP16."""
+    """`demo`, `sd15-random` for random:sd15, the name of a folder or file; with -fp16 behind in FP16."""
     kind, _, architecture = source.partition(":")
-    name = f"{architecture}-random" if kind == "random" else Path(source).expanduser().resolve().name
+    path = Path(source).expanduser().resolve()
+    name = f"{architecture}-random" if kind == "random" else path.stem if path.is_file() else path.name
     return name + ("-fp16" if precision == "fp16" else "")
 
 

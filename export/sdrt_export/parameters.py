@@ -16,8 +16,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import CLIPTextConfig
 
 from sdrt.errors import ExportError
+
+from .configs import TEXT_ENCODERS, Configs
+from .noise import quiet
+from .specs import MODELS, Component
 
 # https://github.com/huggingface/safetensors#format
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -40,7 +45,7 @@ class Weights(Protocol):
 
 
 class TensorFile:
-    """One safetensors file, whose header `count_parameters` has found sound.
+    """One safetensors file, whose header `check_safetensors` has found sound.
 
     Tensors are read rather than mapped: pages of a mapped file would count as memory of the process.
     """
@@ -56,6 +61,9 @@ class TensorFile:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._entries
 
     def shape(self, key: str) -> tuple[int, ...]:
         """Shape of a tensor, from the header."""
@@ -105,6 +113,25 @@ def build_empty(make: Callable[[], nn.Module]) -> nn.Module:
             assert name == "position_ids" and buffer is not None, name
             module._buffers[name] = torch.arange(buffer.shape[-1]).expand(buffer.shape)
     return model.eval().requires_grad_(False)
+
+
+def build(configs: Configs, component: Component) -> nn.Module:
+    """The empty module that the configs describe. Raises ExportError if its class refuses them."""
+    config: Any = configs.unet if component == "unet" else configs.vae
+    try:
+        with quiet():
+            if component in TEXT_ENCODERS:
+                text = CLIPTextConfig.from_dict(dict(configs.text_encoders[component]))
+                return build_empty(lambda: MODELS[component](text))
+            return build_empty(lambda: MODELS[component].from_config(dict(config)))
+    except (TypeError, ValueError, KeyError) as error:
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ExportError(f"the config of the {component} makes no model: {line}") from None
+
+
+def count(model: nn.Module) -> int:
+    """How many numbers the parameters of a module are."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def check_weights(model: nn.Module, weights: Weights, called: str) -> None:

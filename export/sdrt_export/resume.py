@@ -32,7 +32,7 @@ class FinishedGraph(msgspec.Struct, frozen=True, kw_only=True):
 def key_of(**inputs: object) -> str:
     """SHA-256 over all that decides the bytes of a graph, and over the code of this package."""
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -10,7 +10,7 @@ from sdrt.errors import ExportError, InputError, UnknownNameError
 from .checkpoint import Checkpoint
 from .folder import open_folder
 from .hub import find_snapshot, is_hub_id
-from .weights import PICKLES
+from .original import open_single_file, replace_vae
 
 DEMO_FOLDER = Path(__file__).parent / "demo" / "checkpoint"
 RANDOM = "random:"
@@ -22,50 +22,54 @@ def open_source(
     revision: str | None = None,
     variant: str | None = None,
     token: str | None = None,
+    config: Path | None = None,
+    vae: Path | None = None,
+    allow_pickle: bool = False,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Checkpoint:
-    """Open `demo`, `random:sd15`, `random:sd21`, `random:sdxl`, a local folder, or an id of the hub.
+    """Open `demo`, `random:sd15`, `random:sd21`, `random:sdxl`, a folder, a file, or an id of the hub.
 
-    Folders and repositories are in diffusers layout. A local path goes before an id of the same name.
+    Folders and repositories are in diffusers layout, files in the original one. A local path goes before an
+    id of the same name.
     revision, token: of the hub, see `find_snapshot`. variant: of the weight files, see `choose_weights`.
+    config: of single files, see `open_single_file`. vae: another one, see `replace_vae`.
+    allow_pickle: read files that torch has pickled, tensors alone.
     Raises InputError if it is something else, ExportError if it is damaged or of another family.
     """
-    if is_hub_id(source) and source != "demo":
+    path = Path(source).expanduser()
+    hub = is_hub_id(source) and source != "demo"
+    for option, value, fits, kind in (
+        ("--revision", revision, hub, "a repository of the hub"),
+        ("--token", token, hub, "a repository of the hub"),
+        ("--variant", variant, hub or path.is_dir(), "a folder or a repository of the hub"),
+        ("--config", config, path.is_file(), "a single file"),
+    ):
+        if value is not None and not fits:
+            raise InputError(f"{option} is for {kind}, and {source} is none; leave it out")
+    if hub:
         snapshot = find_snapshot(source, revision=revision, variant=variant, token=token, progress=progress)
-        return open_folder(snapshot.folder, source=source, variant=variant, revision=snapshot.revision)
-    for option, value in (("--revision", revision), ("--token", token)):
-        if value is not None:
-            raise InputError(f"{option} is for a repository of the hub, and {source} is none; leave it out")
-    if variant is not None and not Path(source).expanduser().is_dir():
-        raise InputError(
-            f"--variant is for a folder or a repository of the hub, and {source} is none; leave it out"
-        )
-    if source == "demo":
+        checkpoint = open_folder(snapshot.folder, source=source, variant=variant, revision=snapshot.revision)
+    elif source == "demo":
         if not DEMO_FOLDER.is_dir():
             raise ExportError("the demo checkpoint is not part of this installation; install sdrt again")
-        return open_folder(DEMO_FOLDER, source=source)
-    if source.startswith(RANDOM):
-        return _open_random(source)
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return open_folder(path, source=source, variant=variant)
-    if path.suffix in PICKLES:
+        checkpoint = open_folder(DEMO_FOLDER, source=source)
+    elif source.startswith(RANDOM):
+        checkpoint = _open_random(source)
+    elif path.is_dir():
+        checkpoint = open_folder(path, source=source, variant=variant)
+    elif path.is_file():
+        checkpoint = open_single_file(path, source=source, config=config, allow_pickle=allow_pickle)
+    else:
         raise InputError(
-            f"{source} is a pickle, which can run any code when loaded, so it is refused; convert it"
+            f"{source} is no folder and no file; give demo, random:sd15, random:sd21, random:sdxl, a folder "
+            "in diffusers layout, a .safetensors file, or the id of a repository of the hub: name/name"
         )
-    if path.is_file():
-        raise InputError(
-            f"{source} is a single file, which sdrt cannot export yet; "
-            "convert it to a folder with: StableDiffusionPipeline.from_single_file(...).save_pretrained(...)"
-        )
-    raise InputError(
-        f"{source} is no folder; give demo, random:sd15, random:sd21, random:sdxl, a local folder in "
-        "diffusers layout, or the id of a repository of the hub: name/name"
-    )
+    return checkpoint if vae is None else replace_vae(checkpoint, vae, allow_pickle=allow_pickle)
 
 
 def _open_random(source: str) -> Checkpoint:
-    from .random_models import ARCHITECTURES, open_random
+    from .architectures import ARCHITECTURES
+    from .random_models import open_random
 
     name = source.removeprefix(RANDOM)
     if name not in ARCHITECTURES:

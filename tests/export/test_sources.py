@@ -147,18 +147,12 @@ def test_broken_json_is_named(copy: Path) -> None:
     [
         ("nobody/nothing/at-all", "name/name"),
         ("random:sd99", "random:sd15"),
-        ("weights.ckpt", "pickle"),
         ("/nowhere/at/all", "no folder"),
     ],
 )
 def test_other_sources_are_told(source: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         open_source(source)
-
-
-def test_single_files_come_later(copy: Path) -> None:
-    with pytest.raises(InputError, match="single file"):
-        open_source(str(copy / UNET))
 
 
 def test_settings_come_from_the_configs(tiny: Path) -> None:
