@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sdrt.errors import BundleError
+from sdrt.protobuf import fields
 
 _MODEL = {7: "graph", 25: "function"}
 _FIELDS = {
@@ -44,50 +45,19 @@ def _locations(message: memoryview, kind: str, depth: int) -> Iterator[str]:
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deeply")
     kinds = _FIELDS[kind]
-    for field, value in _fields(message):
+    for field, value in fields(message):
         child = kinds.get(field)
-        if child is None:
+        if child is None or isinstance(value, int):
             continue
         if child == "entry":
-            entry = dict(_fields(value))
-            if bytes(entry.get(1, b"")) == b"location":
-                yield bytes(entry.get(2, b"")).decode()
+            entry = entry_of(value)
+            if entry[0] == b"location":
+                yield entry[1].decode()
         else:
             yield from _locations(value, child, depth + 1)
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The length-delimited fields of a protobuf message; numbers are skipped."""
-    at, end = 0, len(message)
-    while at < end:
-        key, at = _varint(message, at)
-        wire = key & 7
-        if wire == 0:
-            _, at = _varint(message, at)
-        elif wire == 1:
-            at += 8
-        elif wire == 5:
-            at += 4
-        elif wire == 2:
-            length, at = _varint(message, at)
-            if at + length > end:
-                raise ValueError("a field ends after its message")
-            yield key >> 3, message[at : at + length]
-            at += length
-        else:
-            raise ValueError(f"wire type {wire}")
-    if at > end:
-        raise ValueError("a field ends after its message")
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("varint too long")
+def entry_of(message: memoryview) -> tuple[bytes, bytes]:
+    """Key and value of a StringStringEntryProto."""
+    found = {field: bytes(value) for field, value in fields(message) if not isinstance(value, int)}
+    return found.get(1, b""), found.get(2, b"")

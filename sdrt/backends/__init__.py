@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from sdrt.backends.protocol import Array, Backend, Buffer, Device
@@ -24,10 +25,15 @@ class Runtime(Protocol):
     name: str
     device: Device
 
-    def load(self, graph: Path, *, small: bool = False) -> Backend:
+    def load(
+        self, graph: Path, *, small: bool = False, overrides: Mapping[str, Array] = MappingProxyType({})
+    ) -> Backend:
         """Load one graph. small: it is a handful of operators, not worth more than one thread.
 
-        Raises BundleError if the file cannot be loaded.
+        overrides: initializers to take in place of the file's, by name, in their dtypes. The backend may keep
+        them as they are while the graph is loaded: they must not be written to.
+
+        Raises BundleError if the file cannot be loaded, or has no initializer of such a name.
         """
         ...
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sdrt.backends.host import HostDevice
-from sdrt.backends.protocol import Buffer
+from sdrt.backends.protocol import Array, Buffer
 from sdrt.errors import BackendUnavailableError, BundleError, ComputeError, MissingExtraError
+from sdrt.onnx_initializers import read_initializers, with_external_shapes
 from sdrt.tensors import TensorSpec
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ _DTYPES = {
     "tensor(uint8)": "uint8",
     "tensor(bool)": "bool",
 }
+_DATA_FOLDER = "session.model_external_initializers_file_folder_path"  # for a model that is no file
 _FATAL = 4  # errors reach the user as exceptions; onnxruntime's own log would say them twice
 
 
@@ -45,10 +48,12 @@ class Runtime:
             )
         self.device = HostDevice()
 
-    def load(self, graph: Path, *, small: bool = False) -> OnnxRuntimeGraph:
-        """Load one ONNX graph. small: run it on the calling thread alone.
+    def load(
+        self, graph: Path, *, small: bool = False, overrides: Mapping[str, Array] = MappingProxyType({})
+    ) -> OnnxRuntimeGraph:
+        """Load one ONNX graph. small: run it on the calling thread alone. overrides: weights by initializer.
 
-        Raises BundleError naming the file if onnxruntime cannot load it.
+        Raises BundleError naming the file if onnxruntime cannot load it, or if it lacks an initializer.
         """
         import onnxruntime
 
@@ -62,8 +67,9 @@ class Runtime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0" if small else "1")
         if small:
             options.intra_op_num_threads = 1
+        model, weights = _override(options, graph, overrides) if overrides else (None, [])
         try:
-            session = onnxruntime.InferenceSession(str(graph), options, providers=[_PROVIDER])
+            session = onnxruntime.InferenceSession(model or str(graph), options, providers=[_PROVIDER])
         except MemoryError:
             raise ComputeError(
                 f"out of memory while loading {graph}; close other programs or take fp16"
@@ -74,18 +80,54 @@ class Runtime:
             raise BackendUnavailableError(
                 f"asked for {_PROVIDER}, onnxruntime took {session.get_providers()}"
             )
-        return OnnxRuntimeGraph(session, graph, self.device)
+        return OnnxRuntimeGraph(session, graph, self.device, weights)
+
+
+def _override(
+    options: onnxruntime.SessionOptions, graph: Path, overrides: Mapping[str, Array]
+) -> tuple[bytes | None, list[onnxruntime.OrtValue]]:
+    """Replace initializers before the graph is optimised, so that constants fold and layouts change as ever.
+
+    onnxruntime does that only for external initializers of the same shape. Returns the graph in which they
+    are that, None if it is the file; and the values, which must live as long as the session.
+    """
+    import onnxruntime
+
+    stored = read_initializers(graph)
+    missing = next((name for name in overrides if name not in stored), None)
+    if missing is not None:
+        raise BundleError(f"{graph} has no weight {missing} to replace; export the bundle again")
+    values = [
+        onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)) for array in overrides.values()
+    ]
+    options.add_external_initializers(list(overrides), values)
+    other = {
+        name: array.shape
+        for name, array in overrides.items()
+        if not stored[name].external or stored[name].shape != array.shape
+    }
+    if not other:
+        return None, values
+    options.add_session_config_entry(_DATA_FOLDER, str(graph.parent))
+    return with_external_shapes(graph, other), values
 
 
 class OnnxRuntimeGraph:
     """One graph in an onnxruntime session, reading and writing bound buffers in place."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, path: Path, device: HostDevice) -> None:
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        path: Path,
+        device: HostDevice,
+        weights: Sequence[onnxruntime.OrtValue],
+    ) -> None:
         self.inputs = {value.name: _spec(value) for value in session.get_inputs()}
         self.outputs = {value.name: _spec(value) for value in session.get_outputs()}
         self._session = session
         self._path = path
         self._device = device
+        self._weights = weights
         self._binding = session.io_binding()
         self._bound: Mapping[str, Buffer] = {}
 
@@ -115,7 +157,7 @@ class OnnxRuntimeGraph:
 
     def close(self) -> None:
         """Free the session."""
-        del self._binding, self._session
+        del self._binding, self._session, self._weights
 
 
 def _spec(value: onnxruntime.NodeArg) -> TensorSpec:

@@ -131,7 +131,7 @@ def refused(sdrt_main, tmp_path) -> Callable[..., str]:
 def graphs_stay_closed(monkeypatch) -> None:
     """Opening any graph fails the test: the program reports it as a bug, which `refused` does not take."""
 
-    def load(self: object, graph: Path, *, small: bool = False) -> None:
+    def load(self: object, graph: Path, **options: object) -> None:
         raise AssertionError(f"{graph} was opened")
 
     monkeypatch.setattr("sdrt.backends.onnxruntime.Runtime.load", load)

@@ -12,7 +12,9 @@ import pytest
 from sdrt import graphs
 from sdrt.backends import BACKENDS, open_runtime
 from sdrt.backends.host import HostDevice
-from sdrt.errors import ComputeError
+from sdrt.bundle import DEMO
+from sdrt.errors import BundleError, ComputeError
+from sdrt.onnx_initializers import read_initializers
 
 
 def test_onnxruntime_not_installed(refused, monkeypatch):
@@ -91,6 +93,49 @@ def test_failing_graph_is_named():
         device.upload(np.zeros(wrong[key].shape, np.int64), wrong[key])
     with pytest.raises(ComputeError, match=r"step\.fp32\.onnx failed in onnxruntime"):
         graph.run()
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_weights_can_be_replaced_at_load(name):
+    """In the data file or in the graph itself; in the file's shape or with more rows; the file stays."""
+    runtime = open_runtime(name)
+    path = DEMO / "text_encoder/model.onnx"
+    stored = read_initializers(path)
+    table = stored["embeddings.token_embedding.weight"].read()
+    bias = stored["encoder.layers.0.mlp.fc1.bias"].read()
+    assert stored["final_layer_norm.bias"].external
+    shift = stored["final_layer_norm.bias"].read() + np.float32(1)
+
+    def states(ids, **overrides):
+        named = {key.replace("__", "."): value for key, value in overrides.items()}
+        graph = runtime.load(path, overrides=named)
+        buffers = {
+            key: runtime.device.empty(tuple(axis or 1 for axis in spec.shape), spec.dtype)
+            for key, spec in {**graph.inputs, **graph.outputs}.items()
+        }
+        graph.bind(buffers)
+        runtime.device.upload(ids, buffers["input_ids"])
+        del named, overrides
+        graph.run()
+        return runtime.device.download(buffers["last_hidden_state"])
+
+    ids = np.arange(77)[None]
+    plain = states(ids)
+    np.testing.assert_allclose(states(ids, final_layer_norm__bias=shift), plain + 1, atol=1e-5)
+    np.testing.assert_array_equal(states(ids, encoder__layers__0__mlp__fc1__bias=bias), plain)
+    longer = np.concatenate([table, table[5:6]])
+    swapped = np.where(ids == 5, len(table), ids)
+    np.testing.assert_allclose(
+        states(swapped, embeddings__token_embedding__weight=longer), plain, atol=1e-5, rtol=0
+    )
+    np.testing.assert_array_equal(states(ids), plain)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_replacing_a_weight_that_is_not_there(name):
+    path = DEMO / "text_encoder/model.onnx"
+    with pytest.raises(BundleError, match=r"text_encoder/model.onnx has no weight nothing.weight"):
+        open_runtime(name).load(path, overrides={"nothing.weight": np.zeros(2, np.float32)})
 
 
 @pytest.mark.parametrize("shape", [(2**62,), (2**40, 2**40)])
