@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sdrt
+from sdrt.lora import AppliedLora
 from sdrt.manifest import Manifest
 from sdrt.request import Request
 from sdrt.samplers import SAMPLERS
@@ -15,10 +16,12 @@ from sdrt.samplers import SAMPLERS
 PARAMETERS, OWN = "parameters", "sdrt"
 
 
-def texts(request: Request, manifest: Manifest, backend: str) -> dict[str, str]:
+def texts(
+    request: Request, manifest: Manifest, backend: str, loras: Sequence[AppliedLora] = ()
+) -> dict[str, str]:
     """The text chunks of a picture, by keyword. A NUL would end a chunk early and is written as U+FFFD."""
-    own = json.dumps(_own(request, manifest, backend), ensure_ascii=False)
-    return {PARAMETERS: _parameters(request, manifest).replace("\0", "\ufffd"), OWN: own}
+    own = json.dumps(_own(request, manifest, backend, loras), ensure_ascii=False)
+    return {PARAMETERS: _parameters(request, manifest, loras).replace("\0", "\ufffd"), OWN: own}
 
 
 def parse_parameters(text: str) -> dict[str, str]:
@@ -45,7 +48,7 @@ def _pairs(line: str) -> Iterator[tuple[str, str]]:
         at = pair.end() if pair else (line.find(",", at) + 1 or len(line))
 
 
-def _parameters(request: Request, manifest: Manifest) -> str:
+def _parameters(request: Request, manifest: Manifest, loras: Sequence[AppliedLora]) -> str:
     # as modules/processing.py of AUTOMATIC1111 lays it out: prompt, negative prompt, one line of settings
     settings = {
         "Steps": request.steps,
@@ -57,6 +60,8 @@ def _parameters(request: Request, manifest: Manifest) -> str:
         "Clip skip": None if request.clip_skip == manifest.text[0].clip_skip else request.clip_skip,
         "Model hash": model_hash(manifest),
         "Model": manifest.name,
+        # twelve digits, as extensions-builtin/Lora does it
+        "Lora hashes": ", ".join(f"{lora.name}: {lora.tensors_sha256[:12]}" for lora in loras) or None,
         "RNG": "CPU",
         "Version": f"sdrt {sdrt.__version__}",
     }
@@ -65,7 +70,7 @@ def _parameters(request: Request, manifest: Manifest) -> str:
     return f"{request.prompt}{negative}\n{line}"
 
 
-def _own(request: Request, manifest: Manifest, backend: str) -> dict[str, Any]:
+def _own(request: Request, manifest: Manifest, backend: str, loras: Sequence[AppliedLora]) -> dict[str, Any]:
     return {
         "version": sdrt.__version__,
         "prompt": request.prompt,
@@ -88,6 +93,7 @@ def _own(request: Request, manifest: Manifest, backend: str) -> dict[str, Any]:
             "precision": manifest.precision,
             "unet_sha256": _unet_sha256(manifest),
         },
+        "loras": describe_loras(loras),
         "backend": backend,
     }
 
@@ -96,6 +102,11 @@ def _pictures(request: Request) -> dict[str, Any]:
     given = {"init_image": request.init_image, "mask": request.mask}
     named: dict[str, Any] = {name: path.name for name, path in given.items() if path is not None}
     return named | ({} if request.image_guidance is None else {"image_guidance": request.image_guidance})
+
+
+def describe_loras(loras: Sequence[AppliedLora]) -> list[dict[str, Any]]:
+    """LoRAs as JSON says them: by name and hash of the file, without the folder it was in."""
+    return [{"file": lora.file.name, "sha256": lora.sha256, "weight": lora.weight} for lora in loras]
 
 
 def model_hash(manifest: Manifest) -> str:

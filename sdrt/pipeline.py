@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdrt import metadata
-from sdrt.backends import Backend, Runtime, open_runtime
+from sdrt.backends import Array, Backend, Runtime, open_runtime
 from sdrt.bundle import DEMO, Bundle, Verify
 from sdrt.conditioning import Conditioner
 from sdrt.decode import Decoder
@@ -19,6 +19,7 @@ from sdrt.denoise import Conditions, Denoising, Sample, StepGraph, initial_laten
 from sdrt.encode import Encoder
 from sdrt.errors import BundleError
 from sdrt.image_files import check_output, save_png
+from sdrt.lora import NO_LORAS, Adaptation, adapt_bundle, merged_initializers
 from sdrt.manifest import GraphName, Manifest
 from sdrt.noise import NoiseGenerator
 from sdrt.request import Request, resolve_request
@@ -68,10 +69,17 @@ class Pipeline:
     """A loaded bundle. Not safe for use from several threads at once: its graphs have one set of buffers."""
 
     def __init__(
-        self, bundle: Bundle, runtime: Runtime, *, progress: Callable[[str], None] = lambda stage: None
+        self,
+        bundle: Bundle,
+        runtime: Runtime,
+        *,
+        adaptation: Adaptation = NO_LORAS,
+        progress: Callable[[str], None] = lambda stage: None,
     ) -> None:
         self.bundle = bundle
         self.runtime = runtime
+        self.loras = adaptation.loras
+        self._changes = adaptation.changes
         self._progress = progress
         encoders = [
             TextEncoder(runtime, PromptTokenizer(bundle.path / text.tokenizer), self._load(text.graph), text)
@@ -94,19 +102,27 @@ class Pipeline:
         *,
         backend: str = "onnxruntime",
         verify: Verify = "full",
+        loras: Sequence[tuple[Path | str, float]] = (),
         progress: Callable[[str], None] = lambda stage: None,
     ) -> Pipeline:
         """Open a bundle folder (None: the demo model of the package) and load its graphs.
 
         verify: `full` hashes every file unless it passed before and has not changed since; `fast` looks at
-        sizes and headers only. progress: is told each stage.
-        Raises BundleError, UnknownNameError, MissingExtraError or BackendUnavailableError.
+        sizes and headers only. loras: files of LoRAs with their weights, added to the bundle's weights while
+        they are loaded; those of an FP16 graph, or stored with --half-weights, are rounded to FP16 then.
+        progress: is told each stage.
+        Raises InputError (a LoRA that does not fit), BundleError, UnknownNameError, MissingExtraError or
+        BackendUnavailableError.
         """
         runtime = open_runtime(backend)
         remembered = VerifiedFiles(cache_folder() / "verified.json")
         path = DEMO if bundle is None else Path(bundle)
         checked = Bundle.open(path, verify=verify, remembered=remembered, progress=progress)
-        return cls(checked, runtime, progress=progress)
+        adaptation = NO_LORAS
+        if loras:
+            progress("reading LoRA")
+            adaptation = adapt_bundle(checked, [(Path(file), weight) for file, weight in loras])
+        return cls(checked, runtime, adaptation=adaptation, progress=progress)
 
     def close(self) -> None:
         """Free the graphs; the pipeline cannot be used after. Leaving a `with` block does it too."""
@@ -163,9 +179,8 @@ class Pipeline:
             for done in denoising:
                 on_step(replace(at, done=done))
             for one, pixels in zip(requests, self._decoder.decode(denoising.state), strict=True):
-                yield Picture(
-                    pixels=pixels, request=one, texts=metadata.texts(one, self.manifest, self.runtime.name)
-                )
+                texts = metadata.texts(one, self.manifest, self.runtime.name, self.loras)
+                yield Picture(pixels=pixels, request=one, texts=texts)
 
     def _sample(
         self,
@@ -197,8 +212,13 @@ class Pipeline:
         entry = self.manifest.graphs.get(name)
         if entry is None:
             raise BundleError(f"{self.bundle.path} has no {name} graph; export the bundle again")
+        path = self.bundle.path / entry.path
+        overrides: Mapping[str, Array] = {}
+        if name in self._changes:
+            self._progress(f"merging LoRA into {name}")
+            overrides = merged_initializers(path, self._changes[name])
         self._progress(f"loading {name}")
-        graph = self.runtime.load(self.bundle.path / entry.path)
+        graph = self.runtime.load(path, overrides=overrides)
         for kind, said, found in (
             ("inputs", entry.inputs, graph.inputs),
             ("outputs", entry.outputs, graph.outputs),

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from sdrt.cli.lora_option import parse_lora
 from sdrt.cli.sampler_options import asked_sigma_schedule, sampler_options
 from sdrt.cli.status import status
 from sdrt.image_files import check_output, default_name
 
 if TYPE_CHECKING:
+    from sdrt.lora import AppliedLora
     from sdrt.pipeline import Progress
     from sdrt.request import Request
     from sdrt.samplers import SigmaSchedule
@@ -54,6 +56,13 @@ if TYPE_CHECKING:
 @click.option(
     "--image-guidance", type=float, help="How closely InstructPix2Pix keeps to the picture.  [default: 1.5]"
 )
+@click.option(
+    "--lora",
+    "loras",
+    multiple=True,
+    metavar="FILE[:WEIGHT]",
+    help="Add a LoRA (.safetensors) to the model; may be given several times.  [default weight: 1]",
+)
 @click.option("--backend", default="onnxruntime", help="What runs the graphs.")
 @click.option(
     "-o",
@@ -76,6 +85,7 @@ def generate(
     guidance: float | None,
     sigma_schedule: SigmaSchedule | None,
     karras: bool,
+    loras: tuple[str, ...],
     backend: str,
     output: Path | None,
     verify: Literal["full", "fast"],
@@ -107,7 +117,9 @@ def generate(
         **settings,
     )
     with status() as progress:
-        pipeline = Pipeline.load(bundle, backend=backend, verify=verify, progress=progress)
+        pipeline = Pipeline.load(
+            bundle, backend=backend, verify=verify, loras=[*map(parse_lora, loras)], progress=progress
+        )
     loaded = time.perf_counter()
     paths = []
     with _progress_bar(request) as on_step:
@@ -117,7 +129,7 @@ def generate(
                 click.echo(paths[-1])
     finished = time.perf_counter()
     if as_json:
-        click.echo(_json(request, paths, load=loaded - started, generate=finished - loaded))
+        click.echo(_json(request, paths, pipeline.loras, load=loaded - started, generate=finished - loaded))
     elif sys.stderr.isatty():
         click.echo(f"{_summary(request)}, {finished - loaded:.2f} s", err=True)
 
@@ -173,8 +185,11 @@ def _summary(request: Request) -> str:
     )
 
 
-def _json(request: Request, paths: list[Path], **seconds: float) -> str:
+def _json(request: Request, paths: list[Path], loras: Sequence[AppliedLora], **seconds: float) -> str:
+    from sdrt.metadata import describe_loras
+
     pictures = [{"path": str(path), "seed": (request.seed + i) % 2**64} for i, path in enumerate(paths)]
     settings = {name: getattr(request, name) for name in request.__dataclass_fields__}
     rounded = {name: round(value, 4) for name, value in seconds.items()}
-    return json.dumps({"pictures": pictures, "request": settings, "seconds": rounded}, indent=2, default=str)
+    said = {"pictures": pictures, "request": settings, "loras": describe_loras(loras), "seconds": rounded}
+    return json.dumps(said, indent=2, default=str)

@@ -1,0 +1,29 @@
+"""LoRA: low-rank changes of a model's weights, from .safetensors files of any trainer.
+
+| file | is |
+|---|---|
+| `keys.py` | what the keys of a file say |
+| `targets.py` | which parameter they mean |
+| `factors.py` | the product of a module's factors |
+| `scale.py` | alpha / rank |
+| `matching.py` | files and a model, checked as a whole before anything is applied |
+| `changes.py` | the sum |
+| `overrides.py` | the same for the graphs of a bundle |
+"""
+
+from sdrt.lora.changes import NO_LORAS, Adaptation, AppliedLora, Change, merge
+from sdrt.lora.keys import Component
+from sdrt.lora.matching import adapt
+from sdrt.lora.overrides import adapt_bundle, merged_initializers
+
+__all__ = [
+    "NO_LORAS",
+    "Adaptation",
+    "AppliedLora",
+    "Change",
+    "Component",
+    "adapt",
+    "adapt_bundle",
+    "merge",
+    "merged_initializers",
+]

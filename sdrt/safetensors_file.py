@@ -1,0 +1,120 @@
+"""A .safetensors file, read one tensor at a time.
+
+Layout: https://github.com/huggingface/safetensors#format. The package of that name needs torch, or another
+framework, for BF16, which numpy does not know; here it becomes FP32, as the upper half of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdrt.errors import InputError
+
+_ITEMSIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_MAX_HEADER = 100_000_000
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_LFS_START = b"version https://git-lfs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+class SafetensorsFile(Mapping[str, NDArray[np.float32]]):
+    """The floating tensors of a file by name, each read as float32 when it is asked for.
+
+    metadata: the texts of the header. data_start: where the header ends.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read and check the header.
+
+        Raises InputError naming the file if it is absent, a pickle, truncated, or otherwise no such file.
+        """
+        self.path = path
+        header, self.data_start, size = _read_header(path)
+        self.metadata, self._entries = _check_header(path, header, self.data_start, size)
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        entry = self._entries[name]
+        raw = np.fromfile(self.path, _NUMPY[entry.dtype], prod(entry.shape), offset=entry.offset)
+        if entry.dtype == "BF16":
+            raw = (raw.astype("<u4") << 16).view("<f4")
+        return raw.reshape(entry.shape).astype(np.float32, copy=False)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape that `self[name]` has, without reading it."""
+        return self._entries[name].shape
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
+    """The header, where it ends, and the size of the file."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LFS_START))
+            size = file.seek(0, 2)
+            length = int.from_bytes(start[:8], "little")
+            file.seek(8)
+            sound = 8 + length <= size and 2 <= length <= _MAX_HEADER
+            text = file.read(length) if sound else b""
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    except (OSError, ValueError) as error:  # ValueError: NUL in the name
+        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    if path.suffix.lower() in _PICKLES or start.startswith(_PICKLE_STARTS):
+        raise InputError(
+            f"{path} is a pickle, which can run any code when loaded, so it is refused; "
+            "take the .safetensors file"
+        )
+    if start == _LFS_START:
+        raise InputError(f"{path} is a git-lfs pointer, not the file itself; fetch it with: git lfs pull")
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise InputError(f"{path} is truncated or no .safetensors file; download it again")
+    return header, 8 + length, size
+
+
+def _check_header(
+    path: Path, header: dict[str, Any], data_start: int, size: int
+) -> tuple[dict[str, str], dict[str, _Entry]]:
+    metadata = header.pop("__metadata__", None) or {}
+    entries = {}
+    for name, fields in header.items():
+        match fields:
+            case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(first), int(last)]}:
+                pass
+            case _:
+                raise InputError(f"{path} has no valid header; download it again")
+        if dtype not in _ITEMSIZES:
+            raise InputError(f"{name} in {path} is of type {dtype}; sdrt reads {', '.join(_ITEMSIZES)}")
+        whole = all(type(axis) is int and axis >= 0 for axis in shape)
+        if not whole or first < 0 or last - first != prod(shape) * _ITEMSIZES[dtype]:
+            raise InputError(f"{path} has no valid header: {name} is amiss; download it again")
+        if data_start + last > size:
+            raise InputError(f"{path} is truncated: {name} is not all there; download it again")
+        entries[name] = _Entry(dtype=dtype, shape=tuple(shape), offset=data_start + first)
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise InputError(f"{path} has no valid header: its metadata are no texts; download it again")
+    return metadata, entries

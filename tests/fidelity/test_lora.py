@@ -1,0 +1,178 @@
+"""LoRA files against diffusers and PEFT, which load and fuse the same files: weights and pictures."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from sdrt.lora import adapt_bundle, merged_initializers
+from sdrt.pipeline import Pipeline
+
+torch = pytest.importorskip("torch")
+diffusers = pytest.importorskip("diffusers")
+pytest.importorskip("peft")
+
+import lora_files  # noqa: E402
+import tiny_models  # noqa: E402
+
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out")
+CONVOLUTIONS = (*ATTENTION, "conv1", "conv2", "conv_shortcut", "conv", "time_emb_proj")
+TEXT = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+SETTINGS = {"width": 64, "height": 64, "steps": 3, "seed": 3, "guidance_scale": 3.0, "sampler": "ddim"}
+SCALE = 0.7
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, demo_checkpoint):
+    """Checkpoint and FP32 bundle: the demo model, which is a Stable Diffusion 1, or a small random XL."""
+    import sdrt_export
+
+    @cache
+    def model(family):
+        folder = tmp_path_factory.mktemp(family)
+        checkpoint = demo_checkpoint if family == "sd1" else tiny_models.write(family, folder / "checkpoint")
+        return checkpoint, sdrt_export.export(str(checkpoint), folder / "bundle", verify=False)
+
+    return model
+
+
+@pytest.fixture
+def through_diffusers(models):
+    def load(family, loras):
+        """A diffusers pipeline with the files fused in, one after the other."""
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(
+            models(family)[0], safety_checker=None, torch_dtype=torch.float32
+        )
+        pipeline.scheduler = diffusers.DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
+        pipeline.set_progress_bar_config(disable=True)
+        for i, (path, scale) in enumerate(loras):
+            pipeline.load_lora_weights(path.parent, weight_name=path.name, adapter_name=f"adapter{i}")
+            pipeline.fuse_lora(lora_scale=scale, adapter_names=[f"adapter{i}"])
+            pipeline.unload_lora_weights()
+        return pipeline
+
+    return load
+
+
+def modules_of(checkpoint, unet=CONVOLUTIONS, text=TEXT):
+    """Shapes of the weights that a LoRA of all these modules changes."""
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(checkpoint, safety_checker=None)
+    return {
+        component: {
+            name.removesuffix(".weight"): tuple(weight.shape)
+            for name, weight in getattr(pipeline, component).state_dict().items()
+            if name.removesuffix(".weight").endswith(tuple(f".{end}" for end in ends))
+        }
+        for component, ends in (("unet", unet), ("text_encoder", text), ("text_encoder_2", text))
+        if getattr(pipeline, component, None) is not None
+    }
+
+
+def factors(shapes, rank, **options):
+    return {
+        component: lora_files.random_factors(of_one, rank, seed=i, **options)
+        for i, (component, of_one) in enumerate(shapes.items())
+    }
+
+
+def psnr(a, b):
+    error = np.mean((a.astype(float) - b.astype(float)) ** 2)
+    return np.inf if error == 0 else 10 * np.log10(255**2 / error)
+
+
+def assert_same(models, through_diffusers, family, loras, changed):
+    """Weights to 1e-5 of their largest, pictures to 50 dB; and it is another picture than without."""
+    bundle = models(family)[1]
+    theirs = through_diffusers(family, loras)
+    with Pipeline.load(bundle, loras=loras) as pipeline:
+        (picture,) = pipeline.generate("a red star", **SETTINGS)
+        graphs = pipeline.manifest.graphs
+        adaptation = adapt_bundle(pipeline.bundle, loras)
+    assert {name: set(of_one) for name, of_one in adaptation.changes.items()} == changed
+    for component, changes in adaptation.changes.items():
+        state = getattr(theirs, component).state_dict()
+        merged = merged_initializers(bundle / graphs[component].path, changes)
+        assert len(merged) == len(changed[component])
+        for name, ours in merged.items():
+            expected = state[name.removesuffix(".transposed")].numpy()
+            expected = expected.T if name.endswith(".transposed") else expected
+            tolerance = 1e-5 * np.abs(expected).max()
+            np.testing.assert_allclose(ours, expected, rtol=0, atol=tolerance, err_msg=name)
+    request = picture.request
+    images = theirs(
+        request.prompt,
+        width=request.width,
+        height=request.height,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance_scale,
+        generator=torch.Generator("cpu").manual_seed(request.seed),
+        output_type="np",
+    ).images
+    assert psnr(picture.pixels, np.round(images[0] * 255).astype(np.uint8)) >= 50.0
+    with Pipeline.load(bundle) as pipeline:
+        (plain,) = pipeline.generate("a red star", **SETTINGS)
+    assert psnr(picture.pixels, plain.pixels) < 40.0
+
+
+def parameters(shapes):
+    return {component: {f"{module}.weight" for module in of_one} for component, of_one in shapes.items()}
+
+
+@pytest.mark.parametrize(("rank", "alpha"), [(1, None), (4, None), (4, 2.0), (64, 32.0)])
+@pytest.mark.parametrize("spelling", [lora_files.kohya, lora_files.peft])
+def test_stable_diffusion_1(spelling, rank, alpha, models, through_diffusers, tmp_path):
+    shapes = modules_of(models("sd1")[0])
+    if spelling is lora_files.peft:
+        metadata = {} if alpha is None else {"lora_adapter_metadata": peft_config(shapes, rank, alpha)}
+        tensors = lora_files.peft(factors(shapes, rank))
+    else:
+        metadata, tensors = {}, lora_files.kohya(factors(shapes, rank, alpha=alpha))
+    path = lora_files.write(tmp_path / "lora.safetensors", tensors, **metadata)
+    assert_same(models, through_diffusers, "sd1", [(path, SCALE)], parameters(shapes))
+
+
+def peft_config(shapes, rank, alpha):
+    return {
+        f"{component}.{name}": value
+        for component, of_one in shapes.items()
+        for name, value in {"r": rank, "lora_alpha": alpha, "target_modules": sorted(of_one)}.items()
+    }
+
+
+@pytest.mark.parametrize("spelling", [lora_files.kohya, lora_files.original, lora_files.peft])
+def test_stable_diffusion_xl(spelling, models, through_diffusers, tmp_path):
+    shapes = modules_of(models("sdxl")[0])
+    path = lora_files.write(tmp_path / "lora.safetensors", spelling(factors(shapes, 4)))
+    assert_same(models, through_diffusers, "sdxl", [(path, SCALE)], parameters(shapes))
+
+
+def test_two_files_one_of_them_subtracted(models, through_diffusers, tmp_path):
+    shapes = modules_of(models("sd1")[0])
+    some = modules_of(models("sd1")[0], unet=ATTENTION[:2], text=TEXT[:1])
+    first = lora_files.write(tmp_path / "a.safetensors", lora_files.kohya(factors(shapes, 4, alpha=3.0)))
+    second = lora_files.write(tmp_path / "b.safetensors", lora_files.peft(factors(some, 2)))
+    assert_same(models, through_diffusers, "sd1", [(first, SCALE), (second, -1.5)], parameters(shapes))
+
+
+def test_ranks_of_their_own(models, through_diffusers, tmp_path):
+    shapes = modules_of(models("sd1")[0])["unet"]
+    modules = {
+        module: lora_files.random_factors({module: shape}, 1 + i % 5, seed=i, alpha=2.0)[module]
+        for i, (module, shape) in enumerate(shapes.items())
+    }
+    path = lora_files.write(tmp_path / "lora.safetensors", lora_files.kohya({"unet": modules}))
+    assert_same(models, through_diffusers, "sd1", [(path, SCALE)], parameters({"unet": shapes}))
+
+
+def test_weights_stored_in_half(models, through_diffusers, tmp_path):
+    """The packaged bundle stores FP16: sums are rounded to it."""
+    path = lora_files.write(
+        tmp_path / "lora.safetensors", lora_files.kohya(factors(modules_of(models("sd1")[0]), 4))
+    )
+    pictures = []
+    for bundle in (None, models("sd1")[1]):
+        with Pipeline.load(bundle, loras=[(path, SCALE)]) as pipeline:
+            pictures += pipeline.generate("a red star", **SETTINGS)
+    assert 35.0 <= psnr(pictures[0].pixels, pictures[1].pixels) < np.inf
