@@ -8,8 +8,9 @@ from typing import Any
 
 from sdrt.errors import ExportError
 
+from .config_folder import DEFAULTS_NAME, components_of
 from .configs import TEXT_ENCODERS, TOKENIZERS
-from .folder import DEFAULTS_NAME, components_of, stem
+from .folder import stem
 from .variants import check_variant, choose_weights
 from .weights import shards, why_no_weights
 

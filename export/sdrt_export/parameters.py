@@ -16,13 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTextConfig
 
 from sdrt.errors import ExportError
-
-from .configs import TEXT_ENCODERS, Configs
-from .noise import quiet
-from .specs import MODELS, Component
 
 # https://github.com/huggingface/safetensors#format
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -44,8 +39,30 @@ class Weights(Protocol):
         ...
 
 
+class Tensors(Protocol):
+    """Tensors of a file by their keys, each read when it is asked for."""
+
+    path: Path
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the keys."""
+        ...
+
+    def __getitem__(self, key: str) -> Tensor:
+        """Read a tensor."""
+        ...
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Shape of a tensor, without reading it."""
+        ...
+
+    def dtype(self, key: str) -> torch.dtype:
+        """Type of a tensor, without reading it. Raises ExportError if sdrt cannot export it."""
+        ...
+
+
 class TensorFile:
-    """One safetensors file, whose header `check_safetensors` has found sound.
+    """One safetensors file, whose header `count_parameters` has found sound.
 
     Tensors are read rather than mapped: pages of a mapped file would count as memory of the process.
     """
@@ -62,32 +79,31 @@ class TensorFile:
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._entries
-
     def shape(self, key: str) -> tuple[int, ...]:
         """Shape of a tensor, from the header."""
         return tuple(self._entries[key]["shape"])
 
+    def dtype(self, key: str) -> torch.dtype:
+        """Type of a tensor, from the header. Raises ExportError if sdrt cannot export it."""
+        name = str(self._entries[key]["dtype"])
+        if name not in _DTYPES:
+            raise ExportError(f"{key} in {self.path} is of type {name}; sdrt exports {', '.join(_DTYPES)}")
+        return _DTYPES[name]
+
     def __getitem__(self, key: str) -> Tensor:
-        entry = self._entries[key]
-        dtype = _DTYPES.get(str(entry["dtype"]))
-        if dtype is None:
-            raise ExportError(
-                f"{key} in {self.path} is of type {entry['dtype']}; sdrt exports {', '.join(_DTYPES)}"
-            )
-        first, last = entry["data_offsets"]
+        dtype = self.dtype(key)
+        first, last = self._entries[key]["data_offsets"]
         raw = np.fromfile(self.path, np.uint8, last - first, offset=self._start + first)
         return torch.from_numpy(raw).view(dtype).reshape(self.shape(key))
 
 
 class FileWeights:
-    """Parameters that lie in safetensors files under keys of their own.
+    """Parameters that lie in files under keys of their own.
 
     keys: name of a parameter -> its key in the files; those that the files do not have are left out.
     """
 
-    def __init__(self, files: Mapping[str, TensorFile], keys: Mapping[str, str]) -> None:
+    def __init__(self, files: Mapping[str, Tensors], keys: Mapping[str, str]) -> None:
         self._files = files
         self._keys = keys
 
@@ -113,25 +129,6 @@ def build_empty(make: Callable[[], nn.Module]) -> nn.Module:
             assert name == "position_ids" and buffer is not None, name
             module._buffers[name] = torch.arange(buffer.shape[-1]).expand(buffer.shape)
     return model.eval().requires_grad_(False)
-
-
-def build(configs: Configs, component: Component) -> nn.Module:
-    """The empty module that the configs describe. Raises ExportError if its class refuses them."""
-    config: Any = configs.unet if component == "unet" else configs.vae
-    try:
-        with quiet():
-            if component in TEXT_ENCODERS:
-                text = CLIPTextConfig.from_dict(dict(configs.text_encoders[component]))
-                return build_empty(lambda: MODELS[component](text))
-            return build_empty(lambda: MODELS[component].from_config(dict(config)))
-    except (TypeError, ValueError, KeyError) as error:
-        line = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ExportError(f"the config of the {component} makes no model: {line}") from None
-
-
-def count(model: nn.Module) -> int:
-    """How many numbers the parameters of a module are."""
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def check_weights(model: nn.Module, weights: Weights, called: str) -> None:

@@ -10,7 +10,7 @@ from sdrt.errors import ExportError, InputError, UnknownNameError
 from .checkpoint import Checkpoint
 from .folder import open_folder
 from .hub import find_snapshot, is_hub_id
-from .original import open_single_file, replace_vae
+from .original import open_single_file, with_vae
 
 DEMO_FOLDER = Path(__file__).parent / "demo" / "checkpoint"
 RANDOM = "random:"
@@ -32,7 +32,7 @@ def open_source(
     Folders and repositories are in diffusers layout, files in the original one. A local path goes before an
     id of the same name.
     revision, token: of the hub, see `find_snapshot`. variant: of the weight files, see `choose_weights`.
-    config: of single files, see `open_single_file`. vae: another one, see `replace_vae`.
+    config: of single files, see `open_single_file`. vae: another one, see `with_vae`.
     allow_pickle: read files that torch has pickled, tensors alone.
     Raises InputError if it is something else, ExportError if it is damaged or of another family.
     """
@@ -64,12 +64,11 @@ def open_source(
             f"{source} is no folder and no file; give demo, random:sd15, random:sd21, random:sdxl, a folder "
             "in diffusers layout, a .safetensors file, or the id of a repository of the hub: name/name"
         )
-    return checkpoint if vae is None else replace_vae(checkpoint, vae, allow_pickle=allow_pickle)
+    return checkpoint if vae is None else with_vae(checkpoint, vae, allow_pickle=allow_pickle)
 
 
 def _open_random(source: str) -> Checkpoint:
-    from .architectures import ARCHITECTURES
-    from .random_models import open_random
+    from .random_models import ARCHITECTURES, open_random
 
     name = source.removeprefix(RANDOM)
     if name not in ARCHITECTURES:

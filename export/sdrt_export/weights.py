@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,8 @@ def shards(index: Path) -> list[str]:
     return names
 
 
-def check_safetensors(path: Path) -> None:
-    """Check by its header that a safetensors file is whole.
+def count_parameters(path: Path) -> int:
+    """Count the numbers in a safetensors file by its header, and check that the file is whole.
 
     Layout: https://github.com/huggingface/safetensors#format. Raises ExportError if it is a pickle, a git-lfs
     pointer, truncated, or otherwise no safetensors file.
@@ -72,12 +73,14 @@ def check_safetensors(path: Path) -> None:
             header = json.loads(file.read(length))
             tensors = [entry for name, entry in header.items() if name != "__metadata__"]
             end = max(entry["data_offsets"][1] for entry in tensors)
+            count: int = sum(prod(entry["shape"]) for entry in tensors)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             raise ExportError(f"{path} has no valid safetensors header; download it again") from None
     if 8 + length + end != size:
         raise ExportError(
             f"{path} is truncated: {size} of {8 + length + end} bytes are there; download it again"
         )
+    return count
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -63,15 +63,17 @@ def test_weights_follow_the_seed_and_keep_signals_sane() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_full_size_export_stays_within_8_gb(tmp_path: Path, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("source", "precision"), [("sd15", "fp32"), ("sd15", "fp16"), ("sd21", "fp16"), ("sdxl", "fp16")]
+)
+def test_full_size_export_stays_within_8_gb(tmp_path: Path, source: str, precision: str) -> None:
     subprocess.run(
         [
             sys.executable,
             "-m",
             "sdrt",
             "export",
-            "random:sd15",
+            f"random:{source}",
             "-o",
             tmp_path / "b",
             "--precision",

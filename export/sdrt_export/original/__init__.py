@@ -1,6 +1,6 @@
-"""Checkpoints in one file, in the key layout of the first Stable Diffusion (LDM) and of XL (SGM)."""
+"""Checkpoints in the original layout: one file, as model sites offer them."""
 
 from .single_file import open_single_file
-from .vae import replace_vae
+from .vae import with_vae
 
-__all__ = ["open_single_file", "replace_vae"]
+__all__ = ["open_single_file", "with_vae"]

@@ -1,31 +1,31 @@
-"""The tokenizer that every Stable Diffusion model has, which original files do not bring along."""
+"""The tokenizer of every Stable Diffusion 1, 2 and XL: CLIP's, whose vocabulary follows from its merges."""
 
 from __future__ import annotations
 
 import gzip
 from pathlib import Path
 
+from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer
 
-MERGES = Path(__file__).parent / "templates" / "clip_merges.txt.gz"
+MERGES_FILE = Path(__file__).parent / "templates" / "clip_merges.txt.gz"
 START, END = "<|startoftext|>", "<|endoftext|>"
+WINDOW = 77
 
 
 def clip_tokenizer(pad_token: str) -> CLIPTokenizer:
-    """OpenAI's tokenizer of CLIP with its 49,408 tokens and a window of 77."""
-    pairs = [(first, second) for first, second in map(str.split, _merges())]
-    letters = _alphabet()
-    tokens = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in pairs)]
-    vocabulary = {token: number for number, token in enumerate([*tokens, START, END])}
-    return CLIPTokenizer(vocab=vocabulary, merges=pairs, model_max_length=77, pad_token=pad_token)
+    """Make the tokenizer: 49,408 tokens, window 77.
 
-
-def _merges() -> list[str]:
-    with gzip.open(MERGES, "rt", encoding="utf-8") as file:
-        return file.read().splitlines()
-
-
-def _alphabet() -> list[str]:
-    """A letter for each byte, in the vocabulary's order: the visible ones, then the rest from U+0100."""
-    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    return [*map(chr, visible), *(chr(0x100 + number) for number in range(0x100 - len(visible)))]
+    Tokens are the bytes, the bytes at the end of a word, the merges in their order, start and end.
+    pad_token: `<|endoftext|>` for CLIP ViT-L/14; `!`, token 0, for OpenCLIP's encoders. As it is then a
+    special token, "cat!" ends in 0 and not in 256, as with the tokenizers that diffusers ships.
+    Source: Radford et al. 2021, https://github.com/openai/CLIP.
+    """
+    lines = gzip.decompress(MERGES_FILE.read_bytes()).decode().splitlines()
+    merges = [(first, second) for first, second in map(str.split, lines)]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*alphabet, *(letter + "</w>" for letter in alphabet), *map("".join, merges), START, END]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    return CLIPTokenizer(
+        vocab=vocabulary, merges=merges, model_max_length=WINDOW, pad_token=pad_token, unk_token=END
+    )

@@ -1,132 +1,56 @@
-"""A checkpoint in one file, opened without any network."""
+"""A checkpoint in one file, in the original layout."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from pathlib import Path
-
-from torch import nn
-from transformers import CLIPTokenizer
 
 from sdrt.errors import ExportError
 
 from ..checkpoint import Checkpoint
-from ..configs import TEXT_ENCODERS, TOKENIZERS, Config, Configs, read_configs
-from ..folder import read_settings, settings_files
-from ..parameters import Weights, build, check_weights, count
-from ..specs import Component
+from ..config_folder import read_config_folder
+from ..folder import build
 from ..weights import fingerprint
-from .clip_tokenizer import END, clip_tokenizer
 from .detect import detect
-from .places import UNET, VAE, Place, clip_places, open_clip_places, unet_places, vae_places
-from .tensors import PlacedWeights, Tensors, open_tensors
-
-# Starts of keys below the four networks' that are none of their parameters.
-_NO_PARAMETERS = (
-    "first_stage_model.loss.",
-    "model.diffusion_model.__",
-    # the last layer of OpenCLIP's text encoder, whose states Stable Diffusion 2 does not use
-    "cond_stage_model.model.transformer.resblocks.23.",
-    "cond_stage_model.model.text_projection",
-    # parts of CLIP that compare texts with pictures
-    "conditioner.embedders.0.transformer.text_projection.",
-    "cond_stage_model.transformer.text_projection.",
-)
-_NO_PARAMETER_ENDINGS = ("position_ids", "logit_scale", "attn_mask", "model_ema.decay")
-_TEXT_ENCODERS: dict[Component, tuple[str, ...]] = {
-    "text_encoder": (
-        "conditioner.embedders.0.transformer.",
-        "cond_stage_model.model.",
-        "cond_stage_model.transformer.",
-    ),
-    # the refiner has it alone
-    "text_encoder_2": ("conditioner.embedders.1.model.", "conditioner.embedders.0.model."),
-}
-_NETWORKS = (UNET, VAE, "cond_stage_model.", "conditioner.embedders.")
+from .family import TEMPLATES, settings_of_family
+from .files import hash_file, open_file
+from .placed import open_part
 
 
-def open_single_file(
-    path: Path, *, source: str, config: Path | None = None, allow_pickle: bool = False
-) -> Checkpoint:
-    """Open a checkpoint in the original layout.
+def open_single_file(path: Path, *, source: str, config: Path | None, allow_pickle: bool) -> Checkpoint:
+    """Open a `.safetensors`, or with `allow_pickle` a `.ckpt`, of Stable Diffusion 1, 2 or XL.
 
-    config: a folder in diffusers layout whose configs and tokenizers describe the model, for those that are
-    not recognised; its weights, if there are any, are not read.
-    Raises InputError for a pickle that was not allowed, ExportError if the file is damaged, incomplete, or of
-    another family.
+    config: a folder in diffusers layout whose configs and tokenizers stand for those of the family.
+    Nothing is read from the network. Raises InputError if the file is of another kind or a pickle that is not
+    allowed; ExportError if it is damaged, incomplete, or does not fit its configs.
     """
-    tensors = open_tensors(path, allow_pickle=allow_pickle)
-    if config is not None:
-        configs, tokenizers = read_settings(config)
-        settings = fingerprint(config, settings_files(config, configs))
-    else:
-        configs, tokenizers = _detected(tensors, path.name)
-        settings = ""
-    components: tuple[Component, ...] = (*configs.text_encoders, "unet", "vae")
-    models = {component: build(configs, component) for component in components}
-    places = {component: _places(component, model, tensors) for component, model in models.items()}
-    weights: dict[Component, Weights] = {
-        component: PlacedWeights(tensors, places[component], model) for component, model in models.items()
+    file = open_file(path, allow_pickle=allow_pickle)
+    detected = detect(path, {key: file.shape(key) for key in file})
+    settings = settings_of_family(file, detected) if config is None else read_config_folder(config)
+    if set(settings.components) != detected.parts.keys():
+        raise ExportError(
+            f"{path} has {_listed(detected.parts)}, and {config} describes {_listed(settings.components)}; "
+            "give the configs of this model to --config"
+        )
+    models = {component: build(settings.configs, component) for component in settings.components}
+    weights = {
+        component: open_part(file, part, models[component]) for component, part in detected.parts.items()
     }
-    for component, model in models.items():
-        check_weights(model, weights[component], f"{path} ({component})")
-    _check_rest(tensors, {place.key for own in places.values() for place in own.values()}, path)
+    known = fingerprint(config or TEMPLATES, settings.files)
     return Checkpoint(
         source=source,
-        fingerprint=fingerprint(path.parent, [path]) + settings,
-        configs=configs,
-        tokenizers=tokenizers,
-        parameters={component: count(model) for component, model in models.items()},
-        build=lambda component: build(configs, component),
+        fingerprint=hashlib.sha256(f"{hash_file(path)} {known}".encode()).hexdigest(),
+        configs=settings.configs,
+        tokenizers=settings.tokenizers,
+        parameters={
+            component: sum(parameter.numel() for parameter in model.parameters())
+            for component, model in models.items()
+        },
+        build=lambda component: build(settings.configs, component),
         weights=weights.__getitem__,
     )
 
 
-def _pad(text_encoder: Config) -> str:
-    """OpenAI's CLIP pads with the end; OpenCLIP, without quick_gelu, with token 0, an exclamation mark."""
-    return END if text_encoder["hidden_act"] == "quick_gelu" else "!"
-
-
-def _detected(tensors: Tensors, called: str) -> tuple[Configs, dict[str, CLIPTokenizer]]:
-    found = detect(tensors, called)
-    raw = found.architecture.configs()
-    text_encoders = {name: raw[name] for name in TEXT_ENCODERS if name in raw}
-    tokenizers = {TOKENIZERS[name]: clip_tokenizer(_pad(config)) for name, config in text_encoders.items()}
-    configs = read_configs(
-        index=found.architecture.index,
-        text_encoders=text_encoders,
-        unet={**raw["unet"], **found.unet},
-        vae=raw["vae"],
-        scheduler={**raw["scheduler"], **found.scheduler},
-        tokenizers=tokenizers,
-        overrides={},
-    )
-    return configs, tokenizers
-
-
-def _places(component: Component, model: nn.Module, tensors: Tensors) -> dict[str, Place]:
-    names = list(model.state_dict())
-    if component == "unet":
-        return unet_places(names)
-    if component == "vae":
-        return vae_places(names)
-    for start in _TEXT_ENCODERS[component]:
-        if any(key.startswith(start) for key in tensors):
-            return (open_clip_places if start.endswith(".model.") else clip_places)(names, start)
-    raise ExportError(f"the file has no {component}")
-
-
-def _check_rest(tensors: Tensors, used: set[str], path: Path) -> None:
-    """Raise ExportError if a network of the file has more parameters than were looked for."""
-    rest = [
-        key
-        for key in tensors
-        if key not in used
-        and key.startswith(_NETWORKS)
-        and not key.startswith(_NO_PARAMETERS)
-        and not key.endswith(_NO_PARAMETER_ENDINGS)
-    ]
-    if rest:
-        raise ExportError(
-            f"{path} has {len(rest)} parameters that its family does not, {rest[0]} among them; "
-            "describe the model by the configs of a diffusers folder: --config FOLDER"
-        )
+def _listed(components: Iterable[str]) -> str:
+    return " + ".join(sorted(components))

@@ -1,65 +1,81 @@
-"""Another VAE in the place of a checkpoint's own."""
+"""Another VAE for a checkpoint: `--vae`."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
+
+from diffusers import AutoencoderKL
+from torch import nn
 
 from sdrt.errors import ExportError, InputError
 
 from ..checkpoint import Checkpoint
-from ..configs import Config
-from ..folder import open_weights, read_vae_config, stem
-from ..parameters import Weights, build, check_weights
-from ..weights import find_weights, fingerprint
-from .places import VAE, Place, vae_places
-from .tensors import PlacedWeights, Tensors, open_tensors
+from ..configs import Config, with_defaults
+from ..folder import open_weights
+from ..parameters import TensorFile, Weights
+from ..weights import count_parameters, find_weights, fingerprint, read_json
+from .detect import VAE
+from .files import hash_file, open_file
+from .names import Part
+from .placed import open_part
+
+# What the names of a VAE's keys begin with, in checkpoints of either layout and alone.
+PREFIXES = (VAE.prefix, "vae.", "")
 
 
-def replace_vae(checkpoint: Checkpoint, path: Path, *, allow_pickle: bool = False) -> Checkpoint:
-    """The checkpoint with the VAE at `path`.
+def with_vae(checkpoint: Checkpoint, path: Path, *, allow_pickle: bool) -> Checkpoint:
+    """The checkpoint with the weights of another VAE, which must be built like its own.
 
-    path: a file that holds a VAE or a whole checkpoint, or a folder of a VAE or of a pipeline in diffusers
-    layout. A file has no config, so that the checkpoint's own tells its scaling.
-    Raises InputError if there is nothing at `path`, ExportError if it is no VAE for this checkpoint.
+    path: a whole checkpoint in one file; a VAE in one file, under its original names or those of diffusers;
+    or a folder in diffusers layout, of a VAE or of a whole pipeline.
+    Raises InputError if there is no VAE in it or it is a pickle that is not allowed; ExportError if it is
+    damaged or of another build.
     """
+    model = checkpoint.build("vae")
+    config = checkpoint.configs.vae
     if path.is_dir():
-        folder = path / "vae" if (path / "vae").is_dir() else path
-        changed = _with_config(checkpoint, read_vae_config(folder))
-        found, _ = find_weights(folder, stem("vae"))
-        weights: Weights = open_weights(folder, build(changed.configs, "vae"), found)
-        files = [*found, folder / "config.json"]
-    elif path.is_file():
-        changed = checkpoint
-        model = build(changed.configs, "vae")
-        tensors = open_tensors(path, allow_pickle=allow_pickle)
-        weights = PlacedWeights(tensors, _places(tensors, list(model.state_dict()), path), model)
-        check_weights(model, weights, str(path))
-        files = [path]
+        config, weights, known = _from_folder(path, model, config)
     else:
-        raise InputError(f"there is no VAE {path}; give a file or a folder")
+        weights = _from_file(path, model, allow_pickle=allow_pickle)
+        known = hash_file(path)
     return replace(
-        changed,
-        fingerprint=f"{checkpoint.fingerprint} vae {fingerprint(files[0].parent, files)}",
+        checkpoint,
+        fingerprint=hashlib.sha256(f"{checkpoint.fingerprint} vae {known}".encode()).hexdigest(),
+        configs=replace(checkpoint.configs, vae=config),
         weights=lambda component: weights if component == "vae" else checkpoint.weights(component),
     )
 
 
-def _with_config(checkpoint: Checkpoint, vae: Config) -> Checkpoint:
-    ours = checkpoint.configs.vae
-    if vae["latent_channels"] != ours["latent_channels"]:
+def _from_file(path: Path, model: nn.Module, *, allow_pickle: bool) -> Weights:
+    file = open_file(path, allow_pickle=allow_pickle)
+    keys = set(file)
+    for prefix in PREFIXES:
+        if f"{prefix}decoder.conv_in.weight" in keys:
+            if f"{prefix}decoder.mid.block_1.conv1.weight" in keys:
+                return open_part(file, Part(prefix, "vae"), model)
+            if not prefix:
+                return open_weights(str(path), model, [file])
+    raise InputError(f"{path} has no VAE in it; give one of Stable Diffusion, or a checkpoint with one")
+
+
+def _from_folder(path: Path, model: nn.Module, own: Config) -> tuple[Config, Weights, str]:
+    """The config to go by, the weights, and a fingerprint of both."""
+    folder = path if (path / "config.json").exists() else path / "vae"
+    if not (folder / "config.json").exists():
+        raise InputError(f"{path} has no config.json and no vae/config.json; expected a VAE of diffusers")
+    config = with_defaults(AutoencoderKL, read_json(folder / "config.json"))
+    factor, expected = config["scaling_factor"], own["scaling_factor"]
+    if factor != expected:
         raise ExportError(
-            f"the VAE has latents of {vae['latent_channels']} channels, the model of "
-            f"{ours['latent_channels']}; they do not belong together"
+            f"the VAE in {folder} scales latents by {factor}, the checkpoint's by {expected}; "
+            "take one of the same family"
         )
-    configs = replace(checkpoint.configs, vae=vae)
-    return replace(checkpoint, configs=configs, build=lambda component: build(configs, component))
-
-
-def _places(tensors: Tensors, names: list[str], path: Path) -> dict[str, Place]:
-    if "encoder.down_blocks.0.resnets.0.conv1.weight" in tensors:
-        return {name: Place(name) for name in names}
-    for prefix in (VAE, "", "vae."):
-        if f"{prefix}encoder.down.0.block.0.conv1.weight" in tensors:
-            return vae_places(names, prefix)
-    raise ExportError(f"{path} holds no VAE; give one, or a checkpoint that has one")
+    files, _ = find_weights(folder, "diffusion_pytorch_model")
+    for file in files:
+        count_parameters(file)
+    weights = open_weights(str(folder), model, map(TensorFile, files))
+    # some were trained to stay within the range of FP16, and say so
+    config = {**own, "force_upcast": config["force_upcast"]}
+    return config, weights, fingerprint(folder, [folder / "config.json", *files])
