@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import sdrt
-from sdrt.lora import AppliedLora
 from sdrt.manifest import Manifest
 from sdrt.request import Request
 from sdrt.samplers import SAMPLERS
+
+if TYPE_CHECKING:
+    from sdrt.lora import AppliedLora
+    from sdrt.textual_inversion import Embedding
 
 PARAMETERS, OWN = "parameters", "sdrt"
 
 
 def texts(
-    request: Request, manifest: Manifest, backend: str, loras: Sequence[AppliedLora] = ()
+    request: Request,
+    manifest: Manifest,
+    backend: str,
+    loras: Sequence[AppliedLora] = (),
+    embeddings: Sequence[Embedding] = (),
 ) -> dict[str, str]:
     """The text chunks of a picture, by keyword. A NUL would end a chunk early and is written as U+FFFD."""
-    own = json.dumps(_own(request, manifest, backend, loras), ensure_ascii=False)
-    return {PARAMETERS: _parameters(request, manifest, loras).replace("\0", "\ufffd"), OWN: own}
+    own = _own(request, manifest, backend) | describe_added(loras, embeddings)
+    # twelve digits, as AUTOMATIC1111 has them
+    hashes = {
+        "Lora hashes": ", ".join(f"{lora.name}: {lora.tensors_sha256[:12]}" for lora in loras),
+        "TI hashes": ", ".join(f"{one.token}: {one.sha256[:12]}" for one in embeddings),
+    }
+    parameters = _parameters(request, manifest, hashes).replace("\0", "\ufffd")
+    return {PARAMETERS: parameters, OWN: json.dumps(own, ensure_ascii=False)}
 
 
 def parse_parameters(text: str) -> dict[str, str]:
@@ -48,7 +61,7 @@ def _pairs(line: str) -> Iterator[tuple[str, str]]:
         at = pair.end() if pair else (line.find(",", at) + 1 or len(line))
 
 
-def _parameters(request: Request, manifest: Manifest, loras: Sequence[AppliedLora]) -> str:
+def _parameters(request: Request, manifest: Manifest, hashes: Mapping[str, str]) -> str:
     # as modules/processing.py of AUTOMATIC1111 lays it out: prompt, negative prompt, one line of settings
     settings = {
         "Steps": request.steps,
@@ -60,8 +73,7 @@ def _parameters(request: Request, manifest: Manifest, loras: Sequence[AppliedLor
         "Clip skip": None if request.clip_skip == manifest.text[0].clip_skip else request.clip_skip,
         "Model hash": model_hash(manifest),
         "Model": manifest.name,
-        # twelve digits, as extensions-builtin/Lora does it
-        "Lora hashes": ", ".join(f"{lora.name}: {lora.tensors_sha256[:12]}" for lora in loras) or None,
+        **{key: value or None for key, value in hashes.items()},
         "RNG": "CPU",
         "Version": f"sdrt {sdrt.__version__}",
     }
@@ -70,7 +82,7 @@ def _parameters(request: Request, manifest: Manifest, loras: Sequence[AppliedLor
     return f"{request.prompt}{negative}\n{line}"
 
 
-def _own(request: Request, manifest: Manifest, backend: str, loras: Sequence[AppliedLora]) -> dict[str, Any]:
+def _own(request: Request, manifest: Manifest, backend: str) -> dict[str, Any]:
     return {
         "version": sdrt.__version__,
         "prompt": request.prompt,
@@ -93,7 +105,6 @@ def _own(request: Request, manifest: Manifest, backend: str, loras: Sequence[App
             "precision": manifest.precision,
             "unet_sha256": _unet_sha256(manifest),
         },
-        "loras": describe_loras(loras),
         "backend": backend,
     }
 
@@ -104,9 +115,15 @@ def _pictures(request: Request) -> dict[str, Any]:
     return named | ({} if request.image_guidance is None else {"image_guidance": request.image_guidance})
 
 
-def describe_loras(loras: Sequence[AppliedLora]) -> list[dict[str, Any]]:
-    """LoRAs as JSON says them: by name and hash of the file, without the folder it was in."""
-    return [{"file": lora.file.name, "sha256": lora.sha256, "weight": lora.weight} for lora in loras]
+def describe_added(loras: Sequence[AppliedLora], embeddings: Sequence[Embedding]) -> dict[str, Any]:
+    """What was added to a bundle, as JSON says it: by name and hash of the file, without its folder."""
+    return {
+        "loras": [{"file": one.file.name, "sha256": one.sha256, "weight": one.weight} for one in loras],
+        "embeddings": [
+            {"token": one.token, "file": one.path.name, "vectors": one.count, "sha256": one.sha256}
+            for one in embeddings
+        ],
+    }
 
 
 def model_hash(manifest: Manifest) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,13 @@ from sdrt.encode import Encoder
 from sdrt.errors import BundleError
 from sdrt.image_files import check_output, save_png
 from sdrt.lora import NO_LORAS, Adaptation, adapt_bundle, merged_initializers
-from sdrt.manifest import GraphName, Manifest
+from sdrt.manifest import GraphEntry, GraphName, Manifest, TextSettings
 from sdrt.noise import NoiseGenerator
 from sdrt.request import Request, resolve_request
 from sdrt.samplers import SamplerTable
 from sdrt.shown_picture import MaskedPicture, PictureToChange
 from sdrt.text_encoder import TextEncoder
+from sdrt.textual_inversion import Embedding, add_embeddings, check_encoders, read_embedding
 from sdrt.tokenizer import PromptTokenizer
 from sdrt.verified import VerifiedFiles, cache_folder
 
@@ -74,17 +76,16 @@ class Pipeline:
         runtime: Runtime,
         *,
         adaptation: Adaptation = NO_LORAS,
+        embeddings: Sequence[Embedding] = (),
         progress: Callable[[str], None] = lambda stage: None,
     ) -> None:
         self.bundle = bundle
         self.runtime = runtime
         self.loras = adaptation.loras
         self._changes = adaptation.changes
+        self.embeddings = embeddings
         self._progress = progress
-        encoders = [
-            TextEncoder(runtime, PromptTokenizer(bundle.path / text.tokenizer), self._load(text.graph), text)
-            for text in bundle.manifest.text
-        ]
+        encoders = [self._text_encoder(text) for text in bundle.manifest.text]
         self._conditioner = Conditioner(encoders, bundle.manifest.conditioning)
         self._unet = self._load("unet")
         self._encoder = (
@@ -103,6 +104,8 @@ class Pipeline:
         backend: str = "onnxruntime",
         verify: Verify = "full",
         loras: Sequence[tuple[Path | str, float]] = (),
+        embeddings: Sequence[Path | str | tuple[Path | str, str | None]] = (),
+        allow_pickle: bool = False,
         progress: Callable[[str], None] = lambda stage: None,
     ) -> Pipeline:
         """Open a bundle folder (None: the demo model of the package) and load its graphs.
@@ -110,11 +113,17 @@ class Pipeline:
         verify: `full` hashes every file unless it passed before and has not changed since; `fast` looks at
         sizes and headers only. loras: files of LoRAs with their weights, added to the bundle's weights while
         they are loaded; those of an FP16 graph, or stored with --half-weights, are rounded to FP16 then.
+        embeddings: files of textual inversion, each with the word that stands for it where that is not the
+        file's own. allow_pickle: also .pt and .bin, of which only tensors are read.
         progress: is told each stage.
-        Raises InputError (a LoRA that does not fit), BundleError, UnknownNameError, MissingExtraError or
-        BackendUnavailableError.
+        Raises InputError (a LoRA or an embedding that does not fit), BundleError, UnknownNameError,
+        MissingExtraError or BackendUnavailableError.
         """
         runtime = open_runtime(backend)
+        learned = [
+            read_embedding(Path(file), token, allow_pickle=allow_pickle)
+            for file, token in (one if isinstance(one, tuple) else (one, None) for one in embeddings)
+        ]
         remembered = VerifiedFiles(cache_folder() / "verified.json")
         path = DEMO if bundle is None else Path(bundle)
         checked = Bundle.open(path, verify=verify, remembered=remembered, progress=progress)
@@ -122,7 +131,7 @@ class Pipeline:
         if loras:
             progress("reading LoRA")
             adaptation = adapt_bundle(checked, [(Path(file), weight) for file, weight in loras])
-        return cls(checked, runtime, adaptation=adaptation, progress=progress)
+        return cls(checked, runtime, adaptation=adaptation, embeddings=learned, progress=progress)
 
     def close(self) -> None:
         """Free the graphs; the pipeline cannot be used after. Leaving a `with` block does it too."""
@@ -179,7 +188,7 @@ class Pipeline:
             for done in denoising:
                 on_step(replace(at, done=done))
             for one, pixels in zip(requests, self._decoder.decode(denoising.state), strict=True):
-                texts = metadata.texts(one, self.manifest, self.runtime.name, self.loras)
+                texts = metadata.texts(one, self.manifest, self.runtime.name, self.loras, self.embeddings)
                 yield Picture(pixels=pixels, request=one, texts=texts)
 
     def _sample(
@@ -207,16 +216,29 @@ class Pipeline:
         vae = self.manifest.vae
         return vae.latent_channels, request.height // vae.scale_factor, request.width // vae.scale_factor
 
-    def _load(self, name: GraphName) -> Backend:
-        """One of the bundle's graphs, whose inputs and outputs are what the manifest says."""
+    def _text_encoder(self, text: TextSettings) -> TextEncoder:
+        tokenizer = PromptTokenizer(self.bundle.path / text.tokenizer)
+        for embedding in self.embeddings:
+            self._progress(f"adding {embedding.token}")
+            check_encoders(embedding, [one.graph for one in self.manifest.text])
+        overrides = add_embeddings(self.embeddings, text, tokenizer, self._path(text.graph))
+        return TextEncoder(self.runtime, tokenizer, self._load(text.graph, overrides), text)
+
+    def _path(self, name: GraphName) -> Path:
+        return self.bundle.path / self._entry(name).path
+
+    def _entry(self, name: GraphName) -> GraphEntry:
         entry = self.manifest.graphs.get(name)
         if entry is None:
             raise BundleError(f"{self.bundle.path} has no {name} graph; export the bundle again")
-        path = self.bundle.path / entry.path
-        overrides: Mapping[str, Array] = {}
+        return entry
+
+    def _load(self, name: GraphName, overrides: Mapping[str, Array] = MappingProxyType({})) -> Backend:
+        """One of the bundle's graphs, whose inputs and outputs are what the manifest says."""
+        entry, path = self._entry(name), self._path(name)
         if name in self._changes:
             self._progress(f"merging LoRA into {name}")
-            overrides = merged_initializers(path, self._changes[name])
+            overrides = {**merged_initializers(path, self._changes[name]), **overrides}
         self._progress(f"loading {name}")
         graph = self.runtime.load(path, overrides=overrides)
         for kind, said, found in (

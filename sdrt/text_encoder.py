@@ -44,7 +44,9 @@ class TextEncoder:
     def chunks(self, text: Segments) -> tuple[Chunk, ...]:
         """The windows of a text."""
         tokenizer = self._tokenizer
-        return chunk_segments(text, tokenizer.tokens, self.settings, comma_id=tokenizer.comma_id)
+        return chunk_segments(
+            text, tokenizer.tokens, self.settings, words=tokenizer.words, comma_id=tokenizer.comma_id
+        )
 
     def encode(self, ids: Sequence[int], clip_skip: int) -> EncodedPrompt:
         """Hidden states of one window of max_length tokens.

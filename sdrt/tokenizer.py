@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from sdrt.added_words import added_token, check_new, names_of, words_of_several_ids
 from sdrt.errors import BundleError
 
 
@@ -19,6 +21,7 @@ class PromptTokenizer:
             raise BundleError(f"{path} is not a tokenizer: {error}; export the bundle again") from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._words = words_of_several_ids(self._tokenizer)
 
     @property
     def comma_id(self) -> int | None:
@@ -26,7 +29,23 @@ class PromptTokenizer:
         found: int | None = self._tokenizer.token_to_id(",</w>")
         return found
 
+    @property
+    def words(self) -> Mapping[int, tuple[int, ...]]:
+        """Words that have several ids: the one that `tokens` gives -> all of them, in their order."""
+        return self._words
+
+    def add_word(self, token: str, ids: int, *, called: str) -> list[int]:
+        """Make `token` a word of so many ids of its own; returns them. called: what messages call it.
+
+        Raises InputError if the tokenizer has it already.
+        """
+        check_new(self._tokenizer, token, ids, called)
+        names = names_of(token, ids)
+        self._tokenizer.add_tokens([added_token(name) for name in names])
+        self._words = words_of_several_ids(self._tokenizer)
+        return [id for name in names if (id := self._tokenizer.token_to_id(name)) is not None]
+
     def tokens(self, text: str) -> list[int]:
-        """The ids of a text, without begin and end."""
+        """The ids of a text, without begin and end; one for each of `words`."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids

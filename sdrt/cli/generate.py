@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,8 +18,7 @@ from sdrt.cli.status import status
 from sdrt.image_files import check_output, default_name
 
 if TYPE_CHECKING:
-    from sdrt.lora import AppliedLora
-    from sdrt.pipeline import Progress
+    from sdrt.pipeline import Pipeline, Progress
     from sdrt.request import Request
     from sdrt.samplers import SigmaSchedule
 
@@ -63,6 +62,16 @@ if TYPE_CHECKING:
     metavar="FILE[:WEIGHT]",
     help="Add a LoRA (.safetensors) to the model; may be given several times.  [default weight: 1]",
 )
+@click.option(
+    "--textual-inversion",
+    "embeddings",
+    multiple=True,
+    metavar="FILE[:TOKEN]",
+    help="Teach the model the word of an embedding file; may be given several times.",
+)
+@click.option(
+    "--allow-pickle", is_flag=True, help="Read embeddings from .pt and .bin too: tensors and nothing else."
+)
 @click.option("--backend", default="onnxruntime", help="What runs the graphs.")
 @click.option(
     "-o",
@@ -86,6 +95,8 @@ def generate(
     sigma_schedule: SigmaSchedule | None,
     karras: bool,
     loras: tuple[str, ...],
+    embeddings: tuple[str, ...],
+    allow_pickle: bool,
     backend: str,
     output: Path | None,
     verify: Literal["full", "fast"],
@@ -101,6 +112,7 @@ def generate(
     from sdrt.models import find_bundle
     from sdrt.pipeline import Pipeline
     from sdrt.request import resolve_request
+    from sdrt.textual_inversion import parse_option
 
     started = time.perf_counter()
     output = output or Path(default_name(prompt))
@@ -118,7 +130,13 @@ def generate(
     )
     with status() as progress:
         pipeline = Pipeline.load(
-            bundle, backend=backend, verify=verify, loras=[*map(parse_lora, loras)], progress=progress
+            bundle,
+            backend=backend,
+            verify=verify,
+            loras=[*map(parse_lora, loras)],
+            embeddings=[*map(parse_option, embeddings)],
+            allow_pickle=allow_pickle,
+            progress=progress,
         )
     loaded = time.perf_counter()
     paths = []
@@ -129,7 +147,7 @@ def generate(
                 click.echo(paths[-1])
     finished = time.perf_counter()
     if as_json:
-        click.echo(_json(request, paths, pipeline.loras, load=loaded - started, generate=finished - loaded))
+        click.echo(_json(request, paths, pipeline, load=loaded - started, generate=finished - loaded))
     elif sys.stderr.isatty():
         click.echo(f"{_summary(request)}, {finished - loaded:.2f} s", err=True)
 
@@ -185,11 +203,12 @@ def _summary(request: Request) -> str:
     )
 
 
-def _json(request: Request, paths: list[Path], loras: Sequence[AppliedLora], **seconds: float) -> str:
-    from sdrt.metadata import describe_loras
+def _json(request: Request, paths: list[Path], pipeline: Pipeline, **seconds: float) -> str:
+    from sdrt.metadata import describe_added
 
     pictures = [{"path": str(path), "seed": (request.seed + i) % 2**64} for i, path in enumerate(paths)]
     settings = {name: getattr(request, name) for name in request.__dataclass_fields__}
     rounded = {name: round(value, 4) for name, value in seconds.items()}
-    said = {"pictures": pictures, "request": settings, "loras": describe_loras(loras), "seconds": rounded}
+    added = describe_added(pipeline.loras, pipeline.embeddings)
+    said = {"pictures": pictures, "request": settings, **added, "seconds": rounded}
     return json.dumps(said, indent=2, default=str)

@@ -7,8 +7,9 @@ one another along the sequence axis. Where it is cut is decided as in AUTOMATIC1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sdrt.errors import BundleError
@@ -39,14 +40,16 @@ def chunk_segments(
     tokenize: Callable[[str], Sequence[int]],
     settings: TextSettings,
     *,
+    words: Mapping[int, Sequence[int]] = MappingProxyType({}),
     comma_id: int | None = None,
     comma_backtrack: int = COMMA_BACKTRACK,
     called: str = "prompt",
 ) -> tuple[Chunk, ...]:
     """Chunks of a text, at least one.
 
-    tokenize: text to ids, without begin and end. comma_id: of the comma as a word, `,</w>` in the vocabulary
-    of CLIP, or None. called: what messages call the text.
+    tokenize: text to ids, without begin and end. words: ids that stand for several, which stay together:
+    where a chunk has no room for all of them, they begin the next one. comma_id: of the comma as a word,
+    `,</w>` in the vocabulary of CLIP, or None. called: what messages call the text.
     Where a chunk is full and its last comma is among its last `comma_backtrack` tokens, what follows that
     comma moves to the next chunk, unless the token that found no room is a comma itself.
     Raises InputError above 512 chunks, BundleError for a window with no room for a token.
@@ -73,7 +76,11 @@ def chunk_segments(
                 last_comma = None
             elif token == comma_id:
                 last_comma = len(chunk)
-            chunks[-1].append((token, segment.weight))
+            ids = words.get(token, (token,))
+            if len(chunks[-1]) + len(ids) > room:
+                chunks.append([])
+                last_comma = None
+            chunks[-1] += [(id, segment.weight) for id in ids]
     if len(chunks) > 1 and not chunks[-1]:
         chunks.pop()  # a BREAK at the end begins nothing
     check_chunks(len(chunks), called)

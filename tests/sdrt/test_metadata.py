@@ -164,7 +164,8 @@ def test_a_picture_can_be_made_again_from_its_own_words(pipeline, tmp_path):
         height=64,
     )[0]
     own = json.loads(read_metadata(first.save(tmp_path / "x.png"))["sdrt"])
-    words = {k: v for k, v in own.items() if k not in ("version", "model", "loras", "backend", "prompt")}
+    beside = ("version", "model", "loras", "embeddings", "backend", "prompt")
+    words = {k: v for k, v in own.items() if k not in beside}
     again = pipeline.generate(own["prompt"], **words)[0]
     np.testing.assert_array_equal(again.pixels, first.pixels)
     assert again.texts == first.texts

@@ -163,3 +163,26 @@ def test_no_token_is_lost(items, max_length):
     assert {len(chunk.ids) for chunk in chunks} == {max_length}
     kept = [token for chunk in chunks for token in chunk.ids if token < BOS]
     assert kept == [token for item in items if item is not BREAK for token in item]
+
+
+LEARNED = {900: (900, 901, 902)}
+
+
+def test_a_word_of_several_ids_keeps_its_weight():
+    (only,) = chunk("5", Segment("900 6", 1.5), words=LEARNED)
+    assert only.ids[:7] == (BOS, 5, 900, 901, 902, 6, EOS)
+    assert only.weights[:7] == (1, 1, 1.5, 1.5, 1.5, 1.5, 1)
+
+
+@pytest.mark.parametrize(("before", "expected"), [(72, [75]), (73, [73, 3]), (74, [74, 3]), (75, [75, 3])])
+def test_a_word_of_several_ids_is_not_cut(before, expected):
+    chunks = chunk(f"{words(before)} 900", words=LEARNED)
+    assert lengths(chunks) == expected
+    assert tokens(chunks[-1])[-3:] == [900, 901, 902]
+
+
+def test_only_a_full_chunk_goes_back_to_its_comma():
+    """As in AUTOMATIC1111: for want of room for all of a word, the chunk just ends."""
+    full, not_full = (chunk(f"{words(before)} , 80 81 900", words=LEARNED) for before in (72, 71))
+    assert lengths(full) == [73, 5]
+    assert lengths(not_full) == [74, 3]
