@@ -64,7 +64,14 @@ PACKAGES = (
     help="Take the VAE of this file or folder.",
 )
 @click.option(
-    "--allow-pickle", is_flag=True, help="Read .ckpt files: tensors alone, nothing in them is executed."
+    "--textual-inversion",
+    "embeddings",
+    multiple=True,
+    metavar="FILE[:TOKEN]",
+    help="Add the word of an embedding file; may be given several times.",
+)
+@click.option(
+    "--allow-pickle", is_flag=True, help="Read .ckpt, .pt and .bin files too: tensors and nothing else."
 )
 @click.option("--opset", type=int, default=23, show_default=True, metavar="N", help="ONNX operator set.")
 @click.option(
@@ -81,6 +88,7 @@ def export(
     token: str | None,
     config: Path | None,
     vae: Path | None,
+    embeddings: tuple[str, ...],
     allow_pickle: bool,
     opset: int,
     half_weights: bool,
@@ -96,6 +104,8 @@ def export(
         if find_spec(package) is None:
             raise MissingExtraError(package, "export")
     with _progress() as show, _stopping_at_stages(show) as progress:
+        from sdrt.textual_inversion import parse_option
+
         from .exporter import export as run
 
         target = run(
@@ -111,6 +121,7 @@ def export(
             token=token,
             config=config,
             vae=vae,
+            embeddings=[parse_option(one) for one in embeddings],
             allow_pickle=allow_pickle,
             progress=progress,
         )

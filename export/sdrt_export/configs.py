@@ -98,6 +98,9 @@ def read_configs(
     Raises ExportError, saying what is not supported or does not fit.
     """
     _check_options(unet, vae)
+    text_encoders = {
+        name: _with_end_token(config, tokenizers[TOKENIZERS[name]]) for name, config in text_encoders.items()
+    }
     _check_widths(text_encoders, unet, vae)
     scheduler = _as_built(scheduler, index)
     read_scheduler(scheduler)
@@ -153,6 +156,15 @@ def _as_built(scheduler: Config, index: Config) -> Config:
         case [_, str(name)]:
             return {**scheduler, "_class_name": name}
     return scheduler
+
+
+def _with_end_token(config: Config, tokenizer: CLIPTokenizer) -> Config:
+    """Fill in the end token, which configs of before transformers 4.31 give as 2.
+
+    For these transformers takes as pooled state that of the largest id. It is the end token's until a word
+    is added, whose id is larger.
+    """
+    return {**config, "eos_token_id": tokenizer.eos_token_id} if config["eos_token_id"] == 2 else config
 
 
 def _check_options(unet: Config, vae: Config) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sdrt.errors import ExportError, InputError
 from sdrt.manifest import Precision
+from sdrt.textual_inversion import read_embedding
 
 from .staging import check_target, resolve, staging
 
@@ -46,6 +47,7 @@ def export(
     token: str | None = None,
     config: Path | None = None,
     vae: Path | None = None,
+    embeddings: Sequence[tuple[Path, str | None]] = (),
     allow_pickle: bool = False,
     progress: Progress = lambda stage: None,
 ) -> Path:
@@ -54,6 +56,7 @@ def export(
     source, revision, variant, token, config, vae, allow_pickle: as in `sdrt_export.sources.open_source`.
     target: a folder that is not there yet, or a bundle if `force`; by default engines/<name>.
     half_weights: FP32 graphs whose weights are stored in FP16. verify: measure each graph against PyTorch.
+    embeddings: files of textual inversion, each with its word where that is not the file's own.
     progress: called with a line as each stage begins.
 
     Raises InputError for a wrong request before any work; ExportError if something fails, and then the
@@ -62,6 +65,7 @@ def export(
     settings = Settings(precision=precision, opset=opset, half_weights=half_weights, verify=verify)
     target = resolve(target or Path("engines") / _name(source, precision))
     check_target(target, force=force)
+    learned = [read_embedding(file, word, allow_pickle=allow_pickle) for file, word in embeddings]
     # Loading PyTorch takes seconds; what is refused for other reasons is refused before.
     from .filling import fill
     from .sources import open_source
@@ -77,6 +81,10 @@ def export(
         allow_pickle=allow_pickle,
         progress=progress,
     )
+    if learned:
+        from .textual_inversion import with_embeddings
+
+        checkpoint = with_embeddings(checkpoint, learned)
     with staging(target, force=force) as place:
         try:
             fill(place, checkpoint, settings, progress)

@@ -7,6 +7,15 @@ Nothing of a bundle changes: the rows are handed to the runtime as it loads the 
 """
 
 from sdrt.textual_inversion.embedding import Embedding, check_encoders, parse_option, read_embedding
-from sdrt.textual_inversion.rows import TABLE, add_embeddings
+from sdrt.textual_inversion.rows import TABLE, add_embeddings, check_room, fitting
 
-__all__ = ["TABLE", "Embedding", "add_embeddings", "check_encoders", "parse_option", "read_embedding"]
+__all__ = [
+    "TABLE",
+    "Embedding",
+    "add_embeddings",
+    "check_encoders",
+    "check_room",
+    "fitting",
+    "parse_option",
+    "read_embedding",
+]

@@ -34,7 +34,7 @@ def add_embeddings(
     stored = next((one for name, one in read_initializers(graph).items() if name.endswith(TABLE)), None)
     if stored is None or len(stored.shape) != 2:
         raise BundleError(f"{graph} has no {TABLE} to add words to; export the bundle again")
-    _check_room(embeddings, settings)
+    check_room(embeddings, settings)
     vectors = [fitting(embedding, settings.graph, stored.shape[1], stored.dtype) for embedding in embeddings]
     added = {
         row: vector
@@ -53,7 +53,8 @@ def add_embeddings(
     return {stored.name: table}
 
 
-def _check_room(embeddings: Sequence[Embedding], settings: TextSettings) -> None:
+def check_room(embeddings: Sequence[Embedding], settings: TextSettings) -> None:
+    """Raise InputError if a word has more vectors than a text window takes: they must not be parted."""
     room = settings.max_length - 2
     for one in embeddings:
         if one.count > room:
