@@ -71,9 +71,10 @@ def test_family_gives_diffusers_picture(family, negative, exported):
 
 
 @pytest.mark.parametrize("steps", [1, 4])
-def test_turbo_without_guidance(steps, exported):
-    """SDXL-Turbo is the same network with Euler a at trailing timesteps."""
-    folder, bundle = exported("sdxl")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_turbo_without_guidance(family, steps, exported):
+    """SD-Turbo and SDXL-Turbo are the same networks with Euler a at trailing timesteps."""
+    folder, bundle = exported(family)
     settings = {"width": 64, "height": 64, "steps": steps, "seed": 1, "guidance_scale": 1.0, **TURBO}
     with Pipeline.load(bundle) as pipeline:
         (picture,) = pipeline.generate("a cat", **settings)
