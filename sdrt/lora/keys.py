@@ -39,19 +39,14 @@ _KEY = re.compile(
 )
 # what people call the kinds that are not applied, by what their keys have in them
 _KINDS = {
-    "dora_scale": "DoRA",
-    "lora_magnitude_vector": "DoRA",
-    "oft_": "OFT",
-    "boft": "BOFT",
-    ".diff": "full differences of weights",
-    "w_norm": "changes of norms",
-    "b_norm": "changes of norms",
-    ".bias": "changes of biases",
-    "bundle_emb": "embeddings",
-    "emb_params": "embeddings",
-    "on_input": "IA3",
-    ".a1.": "GLoRA",
-    ".lora_embedding": "changes of embeddings",
+    r"\.(dora_scale|lora_magnitude_vector)": "DoRA",
+    r"\.oft_": "OFT",
+    r"\.diff(_b)?$": "full differences of weights",
+    r"\.[wb]_norm$": "changes of norms",
+    r"\.bias$": "changes of biases",
+    r"\.lora_embedding|^bundle_emb\.|^emb_params$|^clip_[lg]$": "embeddings",
+    r"\.on_input$": "IA3",
+    r"\.[ab][12]\.weight$": "GLoRA",
 }
 
 
@@ -86,4 +81,7 @@ def parse_key(key: str) -> Key | None:
 
 def kind_of(key: str) -> str:
     """What to call the kind of a key that is not applied."""
-    return next((kind for part, kind in _KINDS.items() if part in key), "a kind that sdrt does not know")
+    return next(
+        (kind for pattern, kind in _KINDS.items() if re.search(pattern, key)),
+        "a kind that sdrt does not know",
+    )

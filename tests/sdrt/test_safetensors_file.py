@@ -1,0 +1,122 @@
+"""A .safetensors file is read as its own library reads it, and refused where it is not sound."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from sdrt.errors import InputError
+from sdrt.safetensors_file import SafetensorsFile
+
+
+def raw(path, header, data=b""):
+    """A file of any header."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return path
+
+
+def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+def test_it_reads_what_the_library_writes(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "half": rng.normal(size=(3, 4)).astype(np.float16),
+        "single": rng.normal(size=(2, 1, 5)).astype(np.float32),
+        "double": rng.normal(size=7),
+        "number": np.array(2.5, np.float32),
+        "empty": np.zeros((0, 4), np.float32),
+    }
+    save_file(arrays, tmp_path / "x.safetensors", {"ss_network_dim": "4"})
+    file = SafetensorsFile(tmp_path / "x.safetensors")
+    assert file.metadata == {"ss_network_dim": "4"}
+    assert set(file) == set(arrays)
+    for name, array in arrays.items():
+        assert file.shape(name) == array.shape
+        assert file[name].dtype == np.float32
+        np.testing.assert_array_equal(file[name], array.astype(np.float32))
+
+
+def test_bfloat16_is_the_upper_half_of_float32(tmp_path):
+    values = np.array([1.0, -2.5, 3.3895314e38, 1e-40, np.inf], np.float32)
+    halves = (values.view(np.uint32) >> 16).astype(np.uint16)
+    path = raw(tmp_path / "x.safetensors", {"b": entry("BF16", (5,), (0, 10))}, halves.tobytes())
+    expected = np.frombuffer((halves.astype(np.uint32) << 16).tobytes(), np.float32)
+    np.testing.assert_array_equal(SafetensorsFile(path)["b"], expected)
+    np.testing.assert_array_equal(expected[:2], values[:2])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("x.safetensors", b"", "truncated or no .safetensors file"),
+        ("x.safetensors", b"\x01\x00", "truncated or no .safetensors file"),
+        ("x.safetensors", b"\xff" * 40, "truncated or no .safetensors file"),
+        ("x.safetensors", (4).to_bytes(8, "little") + b"[[[[", "truncated or no .safetensors file"),
+        ("x.safetensors", (2).to_bytes(8, "little") + b"[]", "truncated or no .safetensors file"),
+        ("x.safetensors", (9**6).to_bytes(8, "little") + b"[" * 9**6, "truncated or no .safetensors file"),
+        ("x.safetensors", b"PK\x03\x04" + b"\0" * 60, "is a pickle"),
+        ("x.safetensors", b"\x80\x02}q\x00." + b"\0" * 60, "is a pickle"),
+        ("x.pt", b"anything", "is a pickle"),
+        ("x.bin", b"anything", "is a pickle"),
+        ("x.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    ],
+)
+def test_what_is_no_such_file(tmp_path, name, content, says):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        SafetensorsFile(path)
+    assert str(path) in str(error.value) and says in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["absent.safetensors", ".", "a\0b"])
+def test_what_cannot_be_opened(tmp_path, name):
+    with pytest.raises(InputError, match=r"there is no file|cannot read"):
+        SafetensorsFile(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ({"w": entry(offsets=(0, 12), shape=(3,))}, "is truncated: w"),
+        ({"w": entry(offsets=(4, 12))}, "is truncated: w"),
+        ({"w": entry(offsets=(-8, 0))}, "w is amiss"),
+        ({"w": entry(offsets=(8, 0))}, "w is amiss"),
+        ({"w": entry(shape=(3,))}, "w is amiss"),
+        ({"w": entry(shape=(-2, -1))}, "w is amiss"),
+        ({"w": entry(shape=("2",))}, "w is amiss"),
+        ({"w": entry("I64", (1,))}, "w in .* is of type I64"),
+        ({"w": entry("F8_E4M3", (8,))}, "w in .* is of type F8_E4M3"),
+        ({"w": {"dtype": "F32"}}, "no valid header"),
+        ({"w": 3}, "no valid header"),
+        ({"__metadata__": {"a": 1}}, "no valid header"),
+        ({"__metadata__": [1]}, "no valid header"),
+    ],
+)
+def test_headers_that_lie(tmp_path, header, says):
+    path = raw(tmp_path / "x.safetensors", header, b"\0" * 8)
+    with pytest.raises(InputError, match=says) as error:
+        SafetensorsFile(path)
+    assert str(path) in str(error.value)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=40), st.data())
+def test_damage_is_an_error_or_harmless(tmp_path_factory, noise, data):
+    path = tmp_path_factory.mktemp("damaged") / "x.safetensors"
+    whole = raw(path, {"a": entry(), "b": entry("F16", (2, 2), (8, 16))}, b"\0" * 16).read_bytes()
+    at = data.draw(st.integers(0, len(whole)))
+    path.write_bytes(whole[:at] + noise + whole[at + len(noise) :])
+    try:
+        file = SafetensorsFile(path)
+        assert all(file[name].shape == file.shape(name) for name in file)
+    except InputError as error:
+        assert str(path) in str(error)
