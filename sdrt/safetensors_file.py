@@ -21,6 +21,7 @@ from sdrt.errors import InputError
 _ITEMSIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _MAX_HEADER = 100_000_000
+_MAX_NAME = 1000
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _LFS_START = b"version https://git-lfs"
@@ -102,6 +103,8 @@ def _check_header(
     metadata = header.pop("__metadata__", None) or {}
     entries = {}
     for name, fields in header.items():
+        if len(name) > _MAX_NAME or not name.isprintable():  # it stands in messages
+            raise InputError(f"{path} has no valid header: {name[:40]!r} names a tensor; download it again")
         match fields:
             case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(first), int(last)]}:
                 pass

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from sdrt.cli.lora_option import parse_lora
 from sdrt.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -64,6 +65,13 @@ PACKAGES = (
     help="Take the VAE of this file or folder.",
 )
 @click.option(
+    "--lora",
+    "loras",
+    multiple=True,
+    metavar="FILE[:WEIGHT]",
+    help="Make a LoRA (.safetensors) part of the model; may be given several times.",
+)
+@click.option(
     "--textual-inversion",
     "embeddings",
     multiple=True,
@@ -88,6 +96,7 @@ def export(
     token: str | None,
     config: Path | None,
     vae: Path | None,
+    loras: tuple[str, ...],
     embeddings: tuple[str, ...],
     allow_pickle: bool,
     opset: int,
@@ -121,6 +130,7 @@ def export(
             token=token,
             config=config,
             vae=vae,
+            loras=[*map(parse_lora, loras)],
             embeddings=[parse_option(one) for one in embeddings],
             allow_pickle=allow_pickle,
             progress=progress,

@@ -47,6 +47,7 @@ def export(
     token: str | None = None,
     config: Path | None = None,
     vae: Path | None = None,
+    loras: Sequence[tuple[Path, float]] = (),
     embeddings: Sequence[tuple[Path, str | None]] = (),
     allow_pickle: bool = False,
     progress: Progress = lambda stage: None,
@@ -56,6 +57,7 @@ def export(
     source, revision, variant, token, config, vae, allow_pickle: as in `sdrt_export.sources.open_source`.
     target: a folder that is not there yet, or a bundle if `force`; by default engines/<name>.
     half_weights: FP32 graphs whose weights are stored in FP16. verify: measure each graph against PyTorch.
+    loras: LoRA files with their weights, to become part of the model.
     embeddings: files of textual inversion, each with its word where that is not the file's own.
     progress: called with a line as each stage begins.
 
@@ -81,6 +83,10 @@ def export(
         allow_pickle=allow_pickle,
         progress=progress,
     )
+    if loras:
+        from .lora import with_loras
+
+        checkpoint = with_loras(checkpoint, loras, half_weights=half_weights)
     if learned:
         from .textual_inversion import with_embeddings
 

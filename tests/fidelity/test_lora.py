@@ -176,3 +176,52 @@ def test_weights_stored_in_half(models, through_diffusers, tmp_path):
         with Pipeline.load(bundle, loras=[(path, SCALE)]) as pipeline:
             pictures += pipeline.generate("a red star", **SETTINGS)
     assert 35.0 <= psnr(pictures[0].pixels, pictures[1].pixels) < np.inf
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_at_export_it_is_what_it_is_at_load(half, models, tmp_path):
+    """Bit for bit, with the graphs compared with PyTorch as ever; and the manifest says it."""
+    import sdrt_export
+
+    path = lora_files.write(
+        tmp_path / "style.safetensors", lora_files.kohya(factors(modules_of(models("sd1")[0]), 4))
+    )
+    loras = [(path, SCALE), (path, -0.25)]
+    bundle = sdrt_export.export("demo", tmp_path / "bundle", half_weights=half, loras=loras)
+    with Pipeline.load(bundle) as pipeline:
+        assert pipeline.manifest.made_by.source == "demo + style:0.7 + style:-0.25"
+        (merged,) = pipeline.generate("a red star", **SETTINGS)
+    with Pipeline.load(None if half else models("sd1")[1], loras=loras) as pipeline:
+        (loaded,) = pipeline.generate("a red star", **SETTINGS)
+    np.testing.assert_array_equal(merged.pixels, loaded.pixels)
+
+
+def test_parameters_that_no_file_changes_stay_in_their_dtype(demo_checkpoint, tmp_path):
+    from sdrt_export.folder import open_folder
+    from sdrt_export.lora import with_loras
+
+    checkpoint = open_folder(demo_checkpoint, source="demo")
+    shapes = {"unet": dict([next(iter(modules_of(demo_checkpoint)["unet"].items()))])}
+    path = lora_files.write(tmp_path / "one.safetensors", lora_files.peft(factors(shapes, 1)))
+    adapted = with_loras(checkpoint, [(path, 1.0)])
+    (module,) = shapes["unet"]
+    plain, weights = checkpoint.weights("unet"), adapted.weights("unet")
+    assert weights[f"{module}.weight"].dtype == torch.float32
+    assert weights["conv_in.weight"].dtype == plain["conv_in.weight"].dtype == torch.float16
+    assert "nothing" not in weights and weights.shape("conv_in.weight") == plain.shape("conv_in.weight")
+    others = [with_loras(checkpoint, [(path, weight)]).fingerprint for weight in (1.0, 0.5)]
+    assert others[0] == adapted.fingerprint
+    assert len({*others, checkpoint.fingerprint}) == 3
+
+
+def test_an_export_with_a_file_that_does_not_fit(tmp_path):
+    from click.testing import CliRunner
+
+    from sdrt.errors import InputError
+    from sdrt_export.cli import export
+
+    path = lora_files.write(tmp_path / "xl.safetensors", {"lora_te2_x.alpha": np.float32(1)})
+    arguments = ["demo", "-o", str(tmp_path / "bundle"), "--lora", f"{path}:0.5"]
+    with pytest.raises(InputError, match=r"xl\.safetensors does not fit: the model has no text_encoder_2"):
+        CliRunner().invoke(export, arguments, catch_exceptions=False)
+    assert [file.name for file in tmp_path.iterdir()] == ["xl.safetensors"]

@@ -97,6 +97,8 @@ def test_what_cannot_be_opened(tmp_path, name):
         ({"w": entry("F8_E4M3", (8,))}, "w in .* is of type F8_E4M3"),
         ({"w": {"dtype": "F32"}}, "no valid header"),
         ({"w": 3}, "no valid header"),
+        ({"w\n\x1b[2J": entry()}, r"no valid header: 'w\\n"),
+        ({"w" * 2000: entry()}, "no valid header: 'wwww"),
         ({"__metadata__": {"a": 1}}, "no valid header"),
         ({"__metadata__": [1]}, "no valid header"),
     ],
