@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sdrt.lora import Change, adapt, merge
+from sdrt.lora import Change, adapt, add
 from sdrt.lora.keys import COMPONENTS
 
 from .checkpoint import Checkpoint
@@ -60,7 +60,9 @@ class MergedWeights:
         weight = self._weights[name]
         if name not in self._changes:
             return weight
-        return torch.from_numpy(merge(weight.float().numpy(), self._changes[name])).to(self._dtype)
+        merged = weight.to(torch.float32, copy=True)
+        add(merged.numpy(), self._changes[name])
+        return merged.to(self._dtype)
 
     def __contains__(self, name: object) -> bool:
         return name in self._weights

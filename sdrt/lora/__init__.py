@@ -11,7 +11,7 @@
 | `overrides.py` | the same for the graphs of a bundle |
 """
 
-from sdrt.lora.changes import NO_LORAS, Adaptation, AppliedLora, Change, merge
+from sdrt.lora.changes import NO_LORAS, Adaptation, AppliedLora, Change, add
 from sdrt.lora.keys import Component
 from sdrt.lora.matching import adapt
 from sdrt.lora.overrides import adapt_bundle, merged_initializers
@@ -24,6 +24,6 @@ __all__ = [
     "Component",
     "adapt",
     "adapt_bundle",
-    "merge",
+    "add",
     "merged_initializers",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +33,8 @@ class Change:
         """The addend, in the parameter's shape. Raises InputError if it is not finite."""
         arrays = {part: self.file[key] for part, key in self.keys.items()}
         with np.errstate(over="ignore", invalid="ignore"):  # looked at below
-            delta = self.kind.multiply(arrays) * np.float32(self.scale)
+            delta = self.kind.multiply(arrays)
+            delta *= np.float32(self.scale)
         if not np.isfinite(delta).all():
             raise InputError(f"{self.module} in {self.file.path} has NaN or Inf; the file is damaged")
         return delta.reshape(self.target.shape)
@@ -73,12 +73,7 @@ class Adaptation:
 NO_LORAS = Adaptation(loras=(), changes={})
 
 
-def merge(weight: NDArray[Any], changes: Iterable[Change]) -> NDArray[np.float32]:
-    """A parameter with its changes added, in float32; `weight` stays as it is.
-
-    Raises InputError if a change is not finite.
-    """
-    merged = weight.astype(np.float32)
+def add(weight: NDArray[np.float32], changes: Iterable[Change]) -> None:
+    """Add changes to a parameter, in place. Raises InputError if one is not finite."""
     for change in changes:
-        merged += change.delta()
-    return merged
+        weight += change.delta()

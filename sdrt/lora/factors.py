@@ -78,7 +78,10 @@ def _measure_lora(shapes: Shapes) -> Size:
 
 def _multiply_lora(arrays: Arrays) -> Matrix:
     up, down = _flat(arrays["up"]), _flat(arrays["down"])
-    return _tucker(arrays["mid"], up, down) if "mid" in arrays else up @ down
+    if "mid" in arrays:
+        return _tucker(arrays["mid"], up, down)
+    # Graphs hold linear layers as [in, out]; adding rows to columns took longer than all the rest together.
+    return up @ down if arrays["down"].ndim > 2 else (down.T @ up.T).T
 
 
 def _measure_loha(shapes: Shapes) -> Size:

@@ -10,7 +10,7 @@ import numpy as np
 from sdrt.backends.protocol import Array
 from sdrt.bundle import Bundle
 from sdrt.errors import InputError
-from sdrt.lora.changes import Adaptation, Change, merge
+from sdrt.lora.changes import Adaptation, Change, add
 from sdrt.lora.keys import COMPONENTS
 from sdrt.lora.matching import adapt
 from sdrt.onnx_initializers import Initializer, read_initializers
@@ -60,10 +60,10 @@ def merged_initializers(graph: Path, changes: Mapping[str, Sequence[Change]]) ->
 
 def _merged(initializer: Initializer, changes: Sequence[Change]) -> Array:
     transposed = initializer.name.endswith(_TRANSPOSED)
-    weight = initializer.read()
-    merged = merge(weight.T if transposed else weight, changes)
+    weight = initializer.read().astype(np.float32, copy=False)
+    add(weight.T if transposed else weight, changes)
     with np.errstate(over="ignore"):  # looked at below
-        rounded = np.ascontiguousarray(merged.T if transposed else merged, dtype=initializer.dtype)
+        rounded = weight.astype(initializer.dtype, copy=False)
     if not np.isfinite(rounded).all():
         raise InputError(
             f"{changes[-1].file.path} makes {initializer.name} too large for {initializer.dtype}; "

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sdrt.bundle import DEMO
-from sdrt.lora import adapt, merge
+from sdrt.lora import adapt, add
 from sdrt.lora.overrides import read_parameters
 
 ATTENTION = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
@@ -31,11 +31,13 @@ def merged(parameters, tmp_path):
             (lora_files.write(tmp_path / f"{i}.safetensors", tensors, **metadata), weight)
             for i, (tensors, weight) in enumerate(loras)
         ]
-        return {
-            (component, name.removesuffix(".weight")): merge(np.zeros(model[component][name]), changes)
-            for component, of_one in adapt(files, model).changes.items()
-            for name, changes in of_one.items()
-        }
+        found = {}
+        for component, of_one in adapt(files, model).changes.items():
+            for name, changes in of_one.items():
+                weight = np.zeros(model[component][name], np.float32)
+                add(weight, changes)
+                found[component, name.removesuffix(".weight")] = weight
+        return found
 
     return merged
 
