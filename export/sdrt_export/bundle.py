@@ -10,20 +10,20 @@ from typing import Any
 from sdrt import manifest
 from sdrt.manifest import FileEntry, GraphEntry, GraphName, MadeBy, Manifest, Precision
 
-from .checkpoint import Checkpoint
-from .configs import TOKENIZERS, Config
+from .checkpoint import Model
+from .configs import TOKENIZERS, Config, Configs
 from .resume import describe
 from .specs import MODELS
 from .tokenizer import save_tokenizer
 
 
-def write_configs(checkpoint: Checkpoint, folder: Path) -> None:
+def write_configs(model: Model, folder: Path) -> None:
     """Write the configs and the tokenizers where diffusers and the optimum ONNX pipelines look for them."""
-    configs = checkpoint.configs
+    configs = model.configs
     scheduler = configs.scheduler["_class_name"]
     xl = configs.conditioning.time_ids is not None
     index: dict[str, Any] = {
-        "_class_name": "StableDiffusionXLPipeline" if xl else "StableDiffusionPipeline",
+        "_class_name": _pipeline(configs),
         "_diffusers_version": configs.unet.get("_diffusers_version"),
         "feature_extractor": [None, None],
         "scheduler": ["diffusers", scheduler],
@@ -32,6 +32,7 @@ def write_configs(checkpoint: Checkpoint, folder: Path) -> None:
     }
     if xl:
         index |= {"force_zeros_for_empty_prompt": configs.conditioning.zeros_without_negative}
+        index |= {"requires_aesthetics_score": configs.conditioning.time_ids == "aesthetic_score"}
         index |= {"image_encoder": [None, None], "text_encoder": [None, None], "tokenizer": [None, None]}
     else:
         index |= {"requires_safety_checker": False, "safety_checker": [None, None]}
@@ -45,12 +46,22 @@ def write_configs(checkpoint: Checkpoint, folder: Path) -> None:
     _write(configs.unet, folder / "unet" / "config.json")
     _write(configs.vae, folder / "vae_decoder" / "config.json")
     _write(configs.vae, folder / "vae_encoder" / "config.json")
-    for place, tokenizer in checkpoint.tokenizers.items():
+    for place, tokenizer in model.tokenizers.items():
         save_tokenizer(tokenizer, folder / place)
 
 
+def _pipeline(configs: Configs) -> str:
+    """The diffusers pipeline that the bundle is for; the refiner of XL has one for image to image only."""
+    match configs.conditioning.time_ids:
+        case "aesthetic_score":
+            return "StableDiffusionXLImg2ImgPipeline"
+        case "sizes":
+            return "StableDiffusionXLPipeline"
+    return "StableDiffusionPipeline"
+
+
 def write_manifest(
-    checkpoint: Checkpoint,
+    model: Model,
     folder: Path,
     *,
     name: str,
@@ -63,13 +74,13 @@ def write_manifest(
     """Describe the files in `folder` in its sdrt.json, the last file written. known: files hashed before."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {path.relative_to(folder).as_posix(): path for path in paths}
-    configs = checkpoint.configs
+    configs = model.configs
     made = Manifest(
         schema=manifest.SCHEMA,
         name=name,
         family=configs.family,
         precision=precision,
-        made_by=MadeBy(source=checkpoint.source, revision=checkpoint.revision, opset=opset, tools=tools),
+        made_by=MadeBy(source=model.source, revision=model.revision, opset=opset, tools=tools),
         graphs=graphs,
         text=configs.text,
         conditioning=configs.conditioning,

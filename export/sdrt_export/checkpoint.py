@@ -14,20 +14,29 @@ from .specs import Component
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """What `sdrt export` reads, wherever it comes from.
+class Model:
+    """What `sdrt export` reads, but for the networks.
 
     source: as the user gave it. revision: the commit, if it is from the hub.
     fingerprint: changes when any file or setting behind it does.
-    tokenizers: by folder name, one for each text encoder. parameters: how many numbers each component has.
-    build: a component without weights, on the meta device. weights: its parameters, in the source's dtype.
+    tokenizers: by folder name, one for each text encoder.
     """
 
     source: str
     fingerprint: str
     configs: Configs
     tokenizers: Mapping[str, CLIPTokenizer]
+    revision: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Model):
+    """A model with PyTorch modules, wherever its weights come from.
+
+    parameters: how many numbers each component has.
+    build: a component without weights, on the meta device. weights: its parameters, in the source's dtype.
+    """
+
     parameters: Mapping[Component, int]
     build: Callable[[Component], nn.Module]
     weights: Callable[[Component], Weights]
-    revision: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,19 +41,26 @@ def read_config_folder(
     *,
     tokenizers: Mapping[str, CLIPTokenizer] | None = None,
     changes: Mapping[str, Config] | None = None,
+    components: Sequence[Component] | None = None,
+    vae: str = "vae",
 ) -> ConfigFolder:
     """Read and check every setting of a checkpoint.
 
     tokenizers: by folder name, instead of those in the folder. changes: values of `unet` or `scheduler` that
-    stand above those in the folder's config.
+    stand above those in the folder's config. components: the networks, by default those that the index names.
+    vae: the subfolder with the config of the VAE.
     Raises ExportError, naming the file, if the folder is incomplete, damaged, or of another family.
     """
     index_path = folder / INDEX_NAME
     if not index_path.exists():
         raise ExportError(f"{folder} has no {INDEX_NAME}; expected a folder in diffusers layout")
     index = read_json(index_path)
-    components = components_of(index, str(index_path))
+    if components is None:
+        components = components_of(index, str(index_path))
+    else:
+        parts_of(index, str(index_path))
     paths: dict[str, Path] = {component: folder / component / "config.json" for component in components}
+    paths["vae"] = folder / vae / "config.json"
     paths["scheduler"] = folder / "scheduler" / "scheduler_config.json"
     raw = {part: {**read_json(path), **(changes or {}).get(part, {})} for part, path in paths.items()}
     defaults = folder / DEFAULTS_NAME
@@ -83,13 +90,7 @@ def components_of(index: Mapping[str, Any], called: str) -> list[Component]:
 
     called: where it is, in messages. Raises ExportError if it is of another family.
     """
-    parts = {name: part for name, part in index.items() if isinstance(part, list) and part != [None, None]}
-    for name, entry in parts.items():
-        if name not in MODELS and name not in NO_NETWORKS:
-            raise ExportError(
-                f"{called} is for {index.get('_class_name')}, whose {name} {entry!r} is not supported; "
-                f"sdrt knows {', '.join(f'{known} ({model.__name__})' for known, model in MODELS.items())}"
-            )
+    parts = parts_of(index, called)
     components: list[Component] = []
     for component, model in MODELS.items():
         named = parts.get(component, [None])[-1]
@@ -101,6 +102,18 @@ def components_of(index: Mapping[str, Any], called: str) -> list[Component]:
     if not set(components) & set(TEXT_ENCODERS):
         raise ExportError(f"{called} names no text encoder; the checkpoint is incomplete")
     return components
+
+
+def parts_of(index: Mapping[str, Any], called: str) -> dict[str, list[Any]]:
+    """What a model_index.json names, as [library, class]. Raises ExportError if sdrt does not know a part."""
+    parts = {name: part for name, part in index.items() if isinstance(part, list) and any(part)}
+    for name, entry in parts.items():
+        if name not in MODELS and name not in NO_NETWORKS:
+            raise ExportError(
+                f"{called} is for {index.get('_class_name')}, whose {name} {entry!r} is not supported; "
+                f"sdrt knows {', '.join(f'{known} ({model.__name__})' for known, model in MODELS.items())}"
+            )
+    return parts
 
 
 def _text_config(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,16 @@ import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdrt.errors import ExportError, InputError
 from sdrt.manifest import Precision
 from sdrt.textual_inversion import read_embedding
 
 from .staging import check_target, resolve, staging
+
+if TYPE_CHECKING:
+    from .checkpoint import Model
 
 OPSETS = range(18, 24)
 Progress = Callable[[str], None]
@@ -54,7 +58,8 @@ def export(
 ) -> Path:
     """Export `source` to a bundle at `target` and return where it is.
 
-    source, revision, variant, token, config, vae, allow_pickle: as in `sdrt_export.sources.open_source`.
+    source, revision, variant, token, config, vae, allow_pickle: as in `sdrt_export.sources.open_source`; or a
+    folder of graphs, see `sdrt_export.optimum`, which takes none of these options.
     target: a folder that is not there yet, or a bundle if `force`; by default engines/<name>.
     half_weights: FP32 graphs whose weights are stored in FP16. verify: measure each graph against PyTorch.
     loras: LoRA files with their weights, to become part of the model.
@@ -70,30 +75,37 @@ def export(
     learned = [read_embedding(file, word, allow_pickle=allow_pickle) for file, word in embeddings]
     # Loading PyTorch takes seconds; what is refused for other reasons is refused before.
     from .filling import fill
+    from .optimum import is_onnx_folder, open_onnx_folder
     from .sources import open_source
 
     progress(f"reading {source}")
-    checkpoint = open_source(
-        source,
-        revision=revision,
-        variant=variant,
-        token=token,
-        config=config,
-        vae=vae,
-        allow_pickle=allow_pickle,
-        progress=progress,
-    )
-    if loras:
-        from .lora import with_loras
+    model: Model
+    if is_onnx_folder(Path(source).expanduser()):
+        options = {"--revision": revision, "--variant": variant, "--token": token}
+        options |= {"--config": config, "--vae": vae, "--lora": loras, "--textual-inversion": learned}
+        model = open_onnx_folder(source, [option for option, value in options.items() if value])
+    else:
+        model = checkpoint = open_source(
+            source,
+            revision=revision,
+            variant=variant,
+            token=token,
+            config=config,
+            vae=vae,
+            allow_pickle=allow_pickle,
+            progress=progress,
+        )
+        if loras:
+            from .lora import with_loras
 
-        checkpoint = with_loras(checkpoint, loras, half_weights=half_weights)
-    if learned:
-        from .textual_inversion import with_embeddings
+            model = checkpoint = with_loras(checkpoint, loras, half_weights=half_weights)
+        if learned:
+            from .textual_inversion import with_embeddings
 
-        checkpoint = with_embeddings(checkpoint, learned)
+            model = with_embeddings(checkpoint, learned)
     with staging(target, force=force) as place:
         try:
-            fill(place, checkpoint, settings, progress)
+            fill(place, model, settings, progress)
             progress(f"moving into {target}")
             place.commit()
         except OSError as error:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sdrt.errors import ExportError, SdrtError
 from sdrt.manifest import Fidelity, Precision
+from sdrt.tensors import TensorSpec
 
 from .graphs import DTYPES, to_precision
 from .parameters import Weights, streaming
@@ -65,6 +66,47 @@ def measure(
 
     Raises ExportError, naming graph and figures, if an output is not finite or farther away than TOLERANCE.
     """
+    try:
+        session = _session(path, precision)
+        return tuple(_compare(spec, session.run, trial, precision, DTYPES[precision]) for trial in trials)
+    except SdrtError:
+        raise
+    except Exception as error:  # onnxruntime's have no base class of their own
+        raise _cannot_run(spec, error) from error
+
+
+def check_rows(spec: GraphSpec, path: Path, inputs: Mapping[str, TensorSpec], precision: Precision) -> None:
+    """Run a graph that has no module to compare with: a row must come out the same beside another and alone.
+
+    inputs: what the graph takes. Raises ExportError, naming the graph, if it does not, if an output is not
+    finite, or if it cannot be run.
+    """
+    feeds = {
+        name: value.numpy().astype(inputs[name].dtype)
+        for name, value in spec.random_inputs(**TRIALS[0], seed=0).items()
+    }
+    alone = {name: value[1:] for name, value in feeds.items()}
+    try:
+        session = _session(path, precision)
+        (both,), (one,) = (session.run([session.get_outputs()[0].name], feed) for feed in (feeds, alone))
+    except Exception as error:  # onnxruntime's have no base class of their own
+        raise _cannot_run(spec, error) from error
+    if not np.isfinite(both).all():
+        raise ExportError(f"{spec.name} gives NaN or infinity in {precision}; the folder's graph is damaged")
+    figures = _figures(both[1:].astype(np.float64), one.astype(np.float64), {})
+    if not figures.relative_l2 <= TOLERANCE[precision]:
+        raise ExportError(
+            f"{spec.name} gives another row beside other rows than alone: relative L2 is "
+            f"{figures.relative_l2:.2e} (at most {TOLERANCE[precision]:.0e}); export the checkpoint itself"
+        )
+
+
+def _cannot_run(spec: GraphSpec, error: Exception) -> ExportError:
+    line = next(iter(str(error).splitlines()), type(error).__name__)
+    return ExportError(f"onnxruntime cannot run the exported {spec.name}: {line}")
+
+
+def _session(path: Path, precision: Precision) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -77,14 +119,7 @@ def measure(
     # else all weights are cast before the first is used: 11.5 instead of 5.3 GB for the U-Net of SDXL
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     options.add_session_config_entry("session.disable_prepacking", "1")  # a copy of the weights, for two runs
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return tuple(_compare(spec, session.run, trial, precision, DTYPES[precision]) for trial in trials)
-    except SdrtError:
-        raise
-    except Exception as error:  # onnxruntime's have no base class of their own
-        line = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ExportError(f"onnxruntime cannot run the exported {spec.name}: {line}") from error
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def _compare(spec: GraphSpec, run: _Run, trial: Trial, precision: Precision, dtype: torch.dtype) -> Fidelity:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from importlib import metadata
+from pathlib import Path
 
-from sdrt.errors import ExportError
+from sdrt.errors import ExportError, InputError
 from sdrt.manifest import GraphEntry
 
 from . import filesystem, graphs, resume
 from .bundle import write_configs, write_manifest
 from .checkpoint import Checkpoint
 from .exporter import Progress, Settings
-from .fidelity import TOLERANCE, Trial, measure, run_references
+from .fidelity import TOLERANCE, Trial, check_rows, measure, run_references
+from .optimum import OnnxModel, write_adapted
 from .resume import FinishedGraph
 from .specs import GraphSpec, graph_specs
 from .staging import Staging
@@ -20,35 +22,37 @@ from .staging import Staging
 TOOLS = ("diffusers", "onnx", "onnxruntime", "onnxscript", "sdrt", "torch", "transformers")
 
 
-def fill(place: Staging, checkpoint: Checkpoint, settings: Settings, progress: Progress) -> None:
+def fill(place: Staging, model: Checkpoint | OnnxModel, settings: Settings, progress: Progress) -> None:
     """Write the whole bundle into the staging folder, its manifest last.
 
     Raises ExportError if the disk has too little room or a graph does not match PyTorch.
     """
+    if isinstance(model, OnnxModel):
+        _check_settings(model, settings)
     tools = {tool: metadata.version(tool) for tool in TOOLS}
-    specs = graph_specs(checkpoint.configs)
+    specs = graph_specs(model.configs)
     keys = {
         spec.name: resume.key_of(
-            graph=spec.name, checkpoint=checkpoint.fingerprint, tools=tools, settings=asdict(settings)
+            graph=spec.name, checkpoint=model.fingerprint, tools=tools, settings=asdict(settings)
         )
         for spec in specs
     }
     finished = resume.read_finished(place, keys)
-    _check_space(place, checkpoint, settings)
+    _check_space(place, model, settings)
     for spec in specs:
         if spec.name in finished:
             progress(f"{spec.name}: taken over from an export that was interrupted")
             continue
-        finished[spec.name] = _make_graph(place, checkpoint, spec, keys[spec.name], settings, progress)
+        finished[spec.name] = _make_graph(place, model, spec, keys[spec.name], settings, progress)
         resume.write_finished(place, finished)
     progress("writing configs, tokenizer and manifest")
-    write_configs(checkpoint, place.bundle)
+    write_configs(model, place.bundle)
     write_manifest(
-        checkpoint,
+        model,
         place.bundle,
         name=place.target.name,
         precision=settings.precision,
-        opset=settings.opset,
+        opset=model.opset if isinstance(model, OnnxModel) else settings.opset,
         tools=tools,
         graphs={spec.name: finished[spec.name].entry for spec in specs},
         known={path: entry for graph in finished.values() for path, entry in graph.files.items()},
@@ -56,8 +60,30 @@ def fill(place: Staging, checkpoint: Checkpoint, settings: Settings, progress: P
 
 
 def _make_graph(
-    place: Staging, checkpoint: Checkpoint, spec: GraphSpec, key: str, settings: Settings, progress: Progress
+    place: Staging,
+    model: Checkpoint | OnnxModel,
+    spec: GraphSpec,
+    key: str,
+    settings: Settings,
+    progress: Progress,
 ) -> FinishedGraph:
+    folder = place.bundle / spec.name
+    folder.mkdir(exist_ok=True)
+    if isinstance(model, OnnxModel):
+        entry = _adopt(folder, model, spec, settings, progress)
+    else:
+        entry = _export(folder, model, spec, settings, progress)
+    paths = [folder / graphs.FILE_NAME, folder / graphs.DATA_NAME]
+    for path in paths:
+        filesystem.sync(path)
+    filesystem.sync(folder)
+    files = {f"{spec.name}/{path.name}": resume.describe(path) for path in paths}
+    return FinishedGraph(key=key, entry=entry, files=files)
+
+
+def _export(
+    folder: Path, checkpoint: Checkpoint, spec: GraphSpec, settings: Settings, progress: Progress
+) -> GraphEntry:
     model, weights = checkpoint.build(spec.component), checkpoint.weights(spec.component)
     trials: tuple[Trial, ...] = ()
     if settings.verify:
@@ -65,8 +91,6 @@ def _make_graph(
         trials = run_references(spec, model, weights)
     precision = spec.precision(settings.precision)
     progress(f"{spec.name}: exporting")
-    folder = place.bundle / spec.name
-    folder.mkdir(exist_ok=True)
     inputs, outputs = graphs.write_graph(
         spec,
         model,
@@ -79,24 +103,45 @@ def _make_graph(
     progress(
         f"{spec.name}: comparing with PyTorch" if settings.verify else f"{spec.name}: written, not compared"
     )
-    entry = GraphEntry(
+    return GraphEntry(
         path=f"{spec.name}/{graphs.FILE_NAME}",
         inputs=inputs,
         outputs=outputs,
         tolerance=TOLERANCE[precision] if settings.verify else None,
         fidelity=measure(spec, folder / graphs.FILE_NAME, trials, precision) if settings.verify else (),
     )
-    paths = [folder / graphs.FILE_NAME, folder / graphs.DATA_NAME]
-    for path in paths:
-        filesystem.sync(path)
-    filesystem.sync(folder)
-    files = {f"{spec.name}/{path.name}": resume.describe(path) for path in paths}
-    return FinishedGraph(key=key, entry=entry, files=files)
 
 
-def _check_space(place: Staging, checkpoint: Checkpoint, settings: Settings) -> None:
+def _adopt(
+    folder: Path, model: OnnxModel, spec: GraphSpec, settings: Settings, progress: Progress
+) -> GraphEntry:
+    progress(f"{spec.name}: copying; not compared, for there is no PyTorch module to compare it with")
+    inputs, outputs = write_adapted(model, spec, folder)
+    if settings.verify:
+        progress(f"{spec.name}: running it")
+        check_rows(spec, folder / graphs.FILE_NAME, inputs, model.precision)
+    return GraphEntry(
+        path=f"{spec.name}/{graphs.FILE_NAME}", inputs=inputs, outputs=outputs, tolerance=None, fidelity=()
+    )
+
+
+def _check_settings(model: OnnxModel, settings: Settings) -> None:
+    """Raise InputError if settings ask for other graphs than there are."""
+    if settings.precision != model.precision:
+        raise InputError(
+            f"the graphs of {model.source} compute in {model.precision}; give --precision {model.precision}, "
+            "or export the checkpoint they come from"
+        )
+    if settings.half_weights:
+        raise InputError(f"--half-weights is for a checkpoint; {model.source} holds graphs, so leave it out")
+
+
+def _check_space(place: Staging, model: Checkpoint | OnnxModel, settings: Settings) -> None:
     per_parameter = 2 if settings.half_weights or settings.precision == "fp16" else 4
-    needed = sum(checkpoint.parameters.values()) * per_parameter + 32_000_000
+    if isinstance(model, OnnxModel):
+        needed = model.size + 32_000_000
+    else:
+        needed = sum(model.parameters.values()) * per_parameter + 32_000_000
     needed -= filesystem.tree_size(place.bundle)
     free = filesystem.free_bytes(place.root)
     if free < needed:

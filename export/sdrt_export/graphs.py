@@ -58,9 +58,19 @@ def write_graph(
     write_out_group_norms(graph.graph)
     _broadcast_timestep(graph.graph)
     _name_axes(graph.graph, spec)
-    _strip(graph, spec)
+    strip(graph, spec)
     if half_weights:
         _halve_weights(graph.graph, spec)
+    return save_graph(graph, spec, folder)
+
+
+def save_graph(
+    graph: ir.Model, spec: GraphSpec, folder: Path
+) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+    """Write a graph as `folder`/model.onnx and model.onnx.data.
+
+    Returns the specs of its inputs and outputs. The graph is used up: its weights are gone.
+    """
     for value in graph.graph.initializers.values():
         value.type = value.shape = None  # the tensor itself says so
     # Large tensors start on 64 KiB, so that every system can map them into memory.
@@ -178,7 +188,7 @@ def _name_axes(graph: ir.Graph, spec: GraphSpec) -> None:
             value.shape = ir.Shape(axes)
 
 
-def _strip(model: ir.Model, spec: GraphSpec) -> None:
+def strip(model: ir.Model, spec: GraphSpec) -> None:
     """Leave what a reader of the graph needs: no stack traces, no intermediate shapes, no prefix."""
     graph = model.graph
     model.ir_version = IR_VERSION

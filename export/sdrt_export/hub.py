@@ -13,8 +13,9 @@ from pathlib import Path
 
 from sdrt.errors import ExportError
 
+from .config_folder import INDEX_NAME
 from .hub_errors import Asked, UnreachableError, no_index, not_cached, nothing_cached, telling
-from .hub_files import INDEX, check_listing, missing_files, wanted_files
+from .hub_files import check_listing, missing_files, wanted_files
 from .noise import quiet
 from .weights import read_json
 
@@ -70,11 +71,11 @@ def find_snapshot(
 
 def _download(asked: Asked, sizes: Mapping[str, int], progress: Callable[[str], None]) -> Snapshot:
     """Download what is wanted of a repository that has files of these sizes in bytes."""
-    if INDEX not in sizes:
+    if INDEX_NAME not in sizes:
         raise ExportError(no_index(asked, sizes))
     # By the name of the revision, so that the cache learns which commit that is.
-    folder = _fetch(asked, INDEX, asked.revision).parent
-    index = read_json(folder / INDEX)
+    folder = _fetch(asked, INDEX_NAME, asked.revision).parent
+    index = read_json(folder / INDEX_NAME)
     check_listing(index, sizes, asked.variant, asked.repo_id)
     wanted = wanted_files(index, sizes, asked.variant, asked.repo_id)
     for _ in range(2):  # shards are known once the list of them is there
@@ -95,12 +96,12 @@ def _cached(asked: Asked, reason: str) -> Snapshot:
     """What the cache has. Raises ExportError if that is not all; reason: why the hub is not asked."""
     from huggingface_hub import try_to_load_from_cache
 
-    index_path = try_to_load_from_cache(asked.repo_id, INDEX, revision=asked.revision)
+    index_path = try_to_load_from_cache(asked.repo_id, INDEX_NAME, revision=asked.revision)
     if not isinstance(index_path, str):  # None, or an object that says that it is known to be absent
         raise ExportError(nothing_cached(asked, reason))
     folder = Path(index_path).parent
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.exists()}
-    wanted = wanted_files(read_json(folder / INDEX), names, asked.variant, asked.repo_id)
+    wanted = wanted_files(read_json(folder / INDEX_NAME), names, asked.variant, asked.repo_id)
     missing = missing_files(folder, wanted)
     if missing:
         raise ExportError(not_cached(asked, missing, reason))

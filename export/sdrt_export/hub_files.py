@@ -8,13 +8,12 @@ from typing import Any
 
 from sdrt.errors import ExportError
 
-from .config_folder import DEFAULTS_NAME, components_of
+from .config_folder import DEFAULTS_NAME, INDEX_NAME, components_of
 from .configs import TEXT_ENCODERS, TOKENIZERS
 from .folder import stem
 from .variants import check_variant, choose_weights
 from .weights import shards, why_no_weights
 
-INDEX = "model_index.json"
 TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.json",
@@ -33,8 +32,12 @@ def wanted_files(
     index: its model_index.json. names: the files there are, as far as is known; those that must be there and
     are not are among the wanted too. Raises ExportError if it is for another family.
     """
-    components = components_of(index, f"{INDEX} of {called}")
-    wanted = [INDEX, "scheduler/scheduler_config.json", *(name for name in (DEFAULTS_NAME,) if name in names)]
+    components = components_of(index, f"{INDEX_NAME} of {called}")
+    wanted = [
+        INDEX_NAME,
+        "scheduler/scheduler_config.json",
+        *(name for name in (DEFAULTS_NAME,) if name in names),
+    ]
     wanted += [f"{component}/config.json" for component in components]
     for component in components:
         if component in TEXT_ENCODERS:
@@ -52,7 +55,7 @@ def wanted_files(
 
 def check_listing(index: Mapping[str, Any], names: Collection[str], variant: str | None, called: str) -> None:
     """Raise ExportError, saying why, if the wanted files are not all among the files of a repository."""
-    components = components_of(index, f"{INDEX} of {called}")
+    components = components_of(index, f"{INDEX_NAME} of {called}")
     check_variant(variant, {component: stem(component) for component in components}, names, called)
     for component in components:
         inside = _inside(component, names)

@@ -60,7 +60,7 @@ def _bundle(name: str, as_json: bool) -> None:
             for key, spec in specs.items():
                 click.echo(f"  {kind} {key:24} {spec}")
         if not entry.fidelity:
-            click.echo("  not compared with PyTorch (exported with --no-verify)")
+            click.echo("  not compared with PyTorch")
         for measured in entry.fidelity:
             shapes = ", ".join("x".join(map(str, shape)) for shape in measured.inputs.values())
             click.echo(
