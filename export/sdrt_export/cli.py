@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -91,18 +91,13 @@ def export(
     source: str,
     output: Path | None,
     precision: str,
-    variant: str | None,
-    revision: str | None,
-    token: str | None,
-    config: Path | None,
-    vae: Path | None,
-    loras: tuple[str, ...],
-    embeddings: tuple[str, ...],
-    allow_pickle: bool,
     opset: int,
     half_weights: bool,
     force: bool,
     no_verify: bool,
+    loras: tuple[str, ...],
+    embeddings: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Turn a checkpoint into a bundle that `sdrt generate` runs.
 
@@ -125,14 +120,9 @@ def export(
             half_weights=half_weights,
             force=force,
             verify=not no_verify,
-            revision=revision,
-            variant=variant,
-            token=token,
-            config=config,
-            vae=vae,
             loras=[*map(parse_lora, loras)],
-            embeddings=[parse_option(one) for one in embeddings],
-            allow_pickle=allow_pickle,
+            embeddings=[*map(parse_option, embeddings)],
+            **options,
             progress=progress,
         )
     click.echo(target)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 from sdrt.errors import ExportError, InputError
 from sdrt.manifest import Precision
-from sdrt.textual_inversion import read_embedding
 
+from .source_options import SourceOptions
 from .staging import check_target, resolve, staging
-
-if TYPE_CHECKING:
-    from .checkpoint import Model
 
 OPSETS = range(18, 24)
 Progress = Callable[[str], None]
@@ -46,24 +43,14 @@ def export(
     half_weights: bool = False,
     force: bool = False,
     verify: bool = True,
-    revision: str | None = None,
-    variant: str | None = None,
-    token: str | None = None,
-    config: Path | None = None,
-    vae: Path | None = None,
-    loras: Sequence[tuple[Path, float]] = (),
-    embeddings: Sequence[tuple[Path, str | None]] = (),
-    allow_pickle: bool = False,
     progress: Progress = lambda stage: None,
+    **options: Unpack[SourceOptions],
 ) -> Path:
     """Export `source` to a bundle at `target` and return where it is.
 
-    source, revision, variant, token, config, vae, allow_pickle: as in `sdrt_export.sources.open_source`; or a
-    folder of graphs, see `sdrt_export.optimum`, which takes none of these options.
+    source, options: as in `sdrt_export.sources.open_model`.
     target: a folder that is not there yet, or a bundle if `force`; by default engines/<name>.
     half_weights: FP32 graphs whose weights are stored in FP16. verify: measure each graph against PyTorch.
-    loras: LoRA files with their weights, to become part of the model.
-    embeddings: files of textual inversion, each with its word where that is not the file's own.
     progress: called with a line as each stage begins.
 
     Raises InputError for a wrong request before any work; ExportError if something fails, and then the
@@ -72,37 +59,12 @@ def export(
     settings = Settings(precision=precision, opset=opset, half_weights=half_weights, verify=verify)
     target = resolve(target or Path("engines") / _name(source, precision))
     check_target(target, force=force)
-    learned = [read_embedding(file, word, allow_pickle=allow_pickle) for file, word in embeddings]
     # Loading PyTorch takes seconds; what is refused for other reasons is refused before.
     from .filling import fill
-    from .optimum import is_onnx_folder, open_onnx_folder
-    from .sources import open_source
+    from .sources import open_model
 
     progress(f"reading {source}")
-    model: Model
-    if is_onnx_folder(Path(source).expanduser()):
-        options = {"--revision": revision, "--variant": variant, "--token": token}
-        options |= {"--config": config, "--vae": vae, "--lora": loras, "--textual-inversion": learned}
-        model = open_onnx_folder(source, [option for option, value in options.items() if value])
-    else:
-        model = checkpoint = open_source(
-            source,
-            revision=revision,
-            variant=variant,
-            token=token,
-            config=config,
-            vae=vae,
-            allow_pickle=allow_pickle,
-            progress=progress,
-        )
-        if loras:
-            from .lora import with_loras
-
-            model = checkpoint = with_loras(checkpoint, loras, half_weights=half_weights)
-        if learned:
-            from .textual_inversion import with_embeddings
-
-            model = with_embeddings(checkpoint, learned)
+    model = open_model(source, half_weights=half_weights, progress=progress, **options)
     with staging(target, force=force) as place:
         try:
             fill(place, model, settings, progress)
