@@ -11,6 +11,7 @@ Each part, and the negative prompt, may be another text from some step on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from sdrt.backends import Array
 from sdrt.denoise import Conditions, Row
 from sdrt.manifest import Conditioning
-from sdrt.prompt import Chunk, Segments, balance, emphasize
+from sdrt.prompt import Chunk, PartPlan, Segments, balance, emphasize
 from sdrt.request import Request
 from sdrt.samplers import SamplerTable
 from sdrt.text_encoder import TextEncoder
@@ -38,6 +39,15 @@ def embed_guidance(guidance_scale: float, width: int) -> Array:
     return np.concatenate([np.sin(angles), np.cos(angles)]).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class _Weighted:
+    """A row: what it says at each step, and its weight in the guided prediction."""
+
+    plan: PartPlan
+    weight: float
+    negative: bool = False
+
+
 class Conditioner:
     """The text encoders of a bundle, and the rest that its U-Net wants to know."""
 
@@ -46,26 +56,20 @@ class Conditioner:
         self._settings = settings
 
     def conditions(self, request: Request, table: SamplerTable) -> Conditions:
-        """The rows of one picture; the negative prompt comes first, and is left out if it weighs nothing."""
-        embedded = self._settings.guidance_embedding is not None
-        prompts = request.prompts()
-        scale = 1.0 if embedded else request.guidance_scale
-        weights = [scale * part.weight for part in prompts.parts]
-        plans, guidance = list(prompts.parts), weights
-        negatives = int(sum(weights) != 1.0)
-        if negatives:
-            plans, guidance = [prompts.negative, *plans], [1.0 - sum(weights), *weights]
+        """The rows of one picture, the negative prompt's first; those that weigh nothing are left out.
+
+        Raises InputError for a prompt of too many chunks.
+        """
+        prompts = self._prompts(request)
         # AUTOMATIC1111 counts steps from 0 and takes the first text that lasts at least as long
         steps = [max(int(step), 1) for step in table.steps]
-        texts = [[plan.at(step) for step in steps] for plan in plans]
-        row = self._rows(request, {text for own in texts for text in own})
-        rows = [
-            [row(own[k], index < negatives) for index, own in enumerate(texts)] for k in range(len(steps))
-        ]
+        told = [[(prompt.plan.at(step), prompt.negative) for prompt in prompts] for step in steps]
+        row = self._rows(request, dict.fromkeys(one for evaluation in told for one in evaluation))
+        rows = [[row(*one) for one in evaluation] for evaluation in told]
         return Conditions(
             rows=rows[0],
-            guidance=guidance,
-            changes={k: rows[k] for k in range(1, len(rows)) if any(map(_differ, rows[k], rows[k - 1]))},
+            guidance=[prompt.weight for prompt in prompts],
+            changes={k: rows[k] for k in range(1, len(rows)) if told[k] != told[k - 1]},
         )
 
     def close(self) -> None:
@@ -73,10 +77,29 @@ class Conditioner:
         for encoder in self._encoders:
             encoder.close()
 
-    def _rows(self, request: Request, texts: Iterable[Segments]) -> Callable[[Segments, bool], Row]:
-        """What makes the row of a text; rows of all `texts` are equally long."""
-        distinct = list(texts)
-        chunked = {encoder: [encoder.chunks(text) for text in distinct] for encoder in self._encoders}
+    def _prompts(self, request: Request) -> list[_Weighted]:
+        parts, negative = request.prompts()
+        scale = 1.0 if self._settings.guidance_embedding is not None else request.guidance_scale
+        weights = [scale * part.weight for part in parts]
+        prompts = [
+            _Weighted(negative, 1.0 - sum(weights), negative=True),
+            *map(_Weighted, parts, weights),
+        ]
+        kept = [prompt for prompt in prompts if prompt.weight != 0.0]
+        guided = len(kept) > 1 or kept[0].negative
+        # an edit model's guidance towards its picture starts from the row of the negative prompt
+        return prompts if self._settings.picture == "edit" and guided else kept
+
+    def _rows(
+        self, request: Request, texts: Iterable[tuple[Segments, bool]]
+    ) -> Callable[[Segments, bool], Row]:
+        """What makes the row of a text, positive or negative; rows of all `texts` are equally long."""
+        called = {text: "negative prompt" if negative else "prompt" for text, negative in texts}
+        distinct = list(called)
+        chunked = {
+            encoder: [encoder.chunks(text, called=name) for text, name in called.items()]
+            for encoder in self._encoders
+        }
         longest = max(len(chunks) for prompts in chunked.values() for chunks in prompts)
         windows = {
             encoder: dict(zip(distinct, balance(prompts, encoder.settings, longest), strict=True))
@@ -121,7 +144,3 @@ class Conditioner:
         score = _NEGATIVE_AESTHETIC_SCORE if negative else _AESTHETIC_SCORE
         last = size if self._settings.time_ids == "sizes" else (score,)
         return np.array([*size, 0, 0, *last], np.float32)
-
-
-def _differ(row: Row, other: Row) -> bool:
-    return row is not other

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sdrt import graphs
 from sdrt.backends import Array, Backend, Buffer, Runtime
-from sdrt.errors import ComputeError
+from sdrt.errors import ComputeError, InputError
 from sdrt.noise import NoiseGenerator
 from sdrt.samplers import COLUMNS, SLOTS, SamplerTable
 
@@ -109,8 +109,9 @@ class Denoising:
         self._start()
         for k in range(self.evaluations):
             upload(plan.timesteps[k], inputs["timestep"])
-            for name, values in plan.changes(k).items():
-                upload(values, inputs[name])
+            if k in plan.changes:
+                for name, values in plan.told(k).items():
+                    upload(values, inputs[name])
             self._unet.run()
             upload(plan.matrices[k], inputs["matrix"])
             upload(plan.c_in[k + 1], inputs["c_in"])
@@ -188,6 +189,7 @@ class _Plan:
     """What the host uploads: B samples, R rows in all, E evaluations, G rows of the sample that has most.
 
     A sample whose table is shorter than the longest stands still, with the identity for its matrix.
+    changes: the evaluations at which a row is told another thing than before.
     """
 
     def __init__(self, samples: Sequence[Sample], evaluations: int) -> None:
@@ -204,6 +206,8 @@ class _Plan:
         self.c_in = np.ones((evaluations + 1, batch, 1, 1, 1), np.float32)
         self.noisy = np.zeros((evaluations, batch), bool)  # [E, B]
         self._samples = samples
+        self.changes = {k for sample in samples for k in sample.conditions.changes}
+        self._check_lengths()
         for b, (sample, count) in enumerate(zip(samples, counts, strict=True)):
             table, own = sample.table, self.owners == b
             length = table.evaluations
@@ -216,13 +220,27 @@ class _Plan:
             self.noisy[:length, b] = table.noisy
 
     def told(self, k: int) -> dict[str, Array]:
-        """What all rows are told at evaluation k: [R, ...] by input name."""
-        rows = [row for sample in self._samples for row in _latest(sample.conditions, k)]
-        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        """What all rows are told at evaluation k and were not before: [R, ...] by input name."""
+        now = self._rows_at(k)
+        before = self._rows_at(k - 1) if k else [{} for _ in now]
+        return {
+            name: np.stack([row[name] for row in now])
+            for name in now[0]
+            if any(row[name] is not old.get(name) for row, old in zip(now, before, strict=True))
+        }
 
-    def changes(self, k: int) -> dict[str, Array]:
-        """What is told at evaluation k, if any row is told another thing than before."""
-        return self.told(k) if any(k in sample.conditions.changes for sample in self._samples) else {}
+    def _rows_at(self, k: int) -> list[Row]:
+        return [row for sample in self._samples for row in _latest(sample.conditions, k)]
+
+    def _check_lengths(self) -> None:
+        """Rows share a batch, so their prompts are equally long."""
+        rows = (row for k in (0, *self.changes) for row in self._rows_at(k))
+        lengths = sorted({len(row["encoder_hidden_states"]) for row in rows})
+        if len(lengths) > 1:
+            raise InputError(
+                f"the prompts of one batch are {' and '.join(map(str, lengths))} tokens long; "
+                "follow the shorter ones with empty chunks"
+            )
 
 
 def _latest(conditions: Conditions, k: int) -> Sequence[Row]:

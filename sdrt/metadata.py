@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import sdrt
 from sdrt.manifest import Manifest
+from sdrt.prompt import escape
 from sdrt.request import Request
 from sdrt.samplers import SAMPLERS
 
@@ -78,8 +79,10 @@ def _parameters(request: Request, manifest: Manifest, hashes: Mapping[str, str])
         "Version": f"sdrt {sdrt.__version__}",
     }
     line = ", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items() if value is not None)
-    negative = f"\nNegative prompt: {request.negative_prompt}" if request.negative_prompt else ""
-    return f"{request.prompt}{negative}\n{line}"
+    # whoever reads it back has the syntax on
+    written = escape if request.prompt_syntax == "plain" else str
+    negative = f"\nNegative prompt: {written(request.negative_prompt)}" if request.negative_prompt else ""
+    return f"{written(request.prompt)}{negative}\n{line}"
 
 
 def _own(request: Request, manifest: Manifest, backend: str) -> dict[str, Any]:

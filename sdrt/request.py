@@ -6,9 +6,9 @@ import math
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
-from sdrt.errors import InputError
+from sdrt.errors import InputError, UnknownNameError
 from sdrt.manifest import Conditioning, Manifest
 from sdrt.prompt import PartPlan, Syntax, plan_prompt
 from sdrt.samplers import SamplerTable, SigmaSchedule, Spacing, compile_sampler, find_sampler
@@ -104,7 +104,8 @@ def resolve_request(
 ) -> Request:
     """Fill in the model's defaults for what is None, and check the whole.
 
-    seed: None or -1 is a random one. limits: refuse sizes, counts and steps that are most likely mistakes.
+    seed: None or -1 is a random one. prompt_syntax: `a1111` for weights, schedules, AND and BREAK, `plain`
+    for text as it stands. limits: refuse sizes, counts and steps that are most likely mistakes.
     Raises InputError naming the nearest value that works.
     """
     defaults = manifest.defaults
@@ -148,12 +149,14 @@ def resolve_request(
         raise InputError(f"seed is {request.seed}; expected 0 to {2**64 - 1}, or -1 for a random one")
     if limits:
         _check_limits(request)
+    if prompt_syntax not in get_args(Syntax):
+        raise UnknownNameError("prompt syntax", prompt_syntax, get_args(Syntax))
     for text in manifest.text:
         text.layer(request.clip_skip)
     _check_unicode(prompt, "prompt")
     _check_unicode(negative_prompt, "negative prompt")
-    request.prompts()  # what passes a bound of the language shows here
     request.compile(manifest)  # an impossible combination of sampler, steps and spacing shows here
+    request.prompts()  # what passes a bound of the language shows here
     return request
 
 

@@ -41,11 +41,16 @@ class TextEncoder:
         graph.bind(self._buffers)
         self._encoded: OrderedDict[tuple[int, ...], EncodedPrompt] = OrderedDict()
 
-    def chunks(self, text: Segments) -> tuple[Chunk, ...]:
-        """The windows of a text."""
+    def chunks(self, text: Segments, *, called: str = "prompt") -> tuple[Chunk, ...]:
+        """The windows of a text. called: what messages call it."""
         tokenizer = self._tokenizer
         return chunk_segments(
-            text, tokenizer.tokens, self.settings, words=tokenizer.words, comma_id=tokenizer.comma_id
+            text,
+            tokenizer.tokens,
+            self.settings,
+            words=tokenizer.words,
+            comma_id=tokenizer.comma_id,
+            called=called,
         )
 
     def encode(self, ids: Sequence[int], clip_skip: int) -> EncodedPrompt:

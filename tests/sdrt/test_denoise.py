@@ -12,6 +12,7 @@ import pytest
 
 from sdrt.backends import open_runtime
 from sdrt.denoise import Conditions, Denoising, Sample, StepGraph, initial_latents
+from sdrt.errors import InputError
 from sdrt.noise import NoiseGenerator
 from sdrt.samplers import COLUMNS, SLOTS, NoiseSchedule, SamplerTable, compile_sampler
 from sdrt.tensors import TensorSpec
@@ -88,14 +89,18 @@ def told(embeddings):
     return {"encoder_hidden_states": embeddings}
 
 
-def embeddings_of(sample):
-    return [row["encoder_hidden_states"] for row in sample.conditions.rows]
+def embeddings_of(sample, k):
+    """What the rows of a sample are to be told in evaluation k."""
+    rows = sample.conditions.rows
+    for change, changed in sorted(sample.conditions.changes.items()):
+        rows = changed if change <= k else rows
+    return [row["encoder_hidden_states"] for row in rows]
 
 
-def make_sample(table, rows, guidance, seed):
+def make_sample(table, rows, guidance, seed, changes=None):
     noise = NoiseGenerator(seed)
     latents = initial_latents(table, noise, SHAPE)
-    conditions = Conditions(rows=rows, guidance=guidance)
+    conditions = Conditions(rows=rows, guidance=guidance, changes=changes or {})
     return Sample(table=table, conditions=conditions, latents=latents, noise=noise)
 
 
@@ -110,8 +115,13 @@ def make_samples():
         (ancestral(7), [prompt(0.1)], [1.0]),
         (ancestral(5), [prompt(-0.3), prompt(0.3)], [0.5, 0.5]),
     ]
+    changes = {
+        1: {2: [told(prompt(0.5))], 8: [told(prompt(-0.2))]},
+        2: {7: [told(prompt(9.0))] * 2},  # after its last evaluation
+        5: {2: [told(prompt(0.7)), told(prompt(-0.7))], 3: [told(prompt(0.7)), told(prompt(0.1))]},
+    }
     return [
-        make_sample(table, [told(row) for row in rows], weights, seed)
+        make_sample(table, [told(row) for row in rows], weights, seed, changes.get(seed))
         for seed, (table, rows, weights) in enumerate(settings)
     ]
 
@@ -127,10 +137,11 @@ def replay(sample):
     table = sample.table
     state = np.zeros((SLOTS, *SHAPE))
     state[0] = sample.latents
-    for matrix, c_in, t, noisy in zip(table.matrices, table.c_in, table.timesteps, table.noisy, strict=True):
+    replayed = zip(table.matrices, table.c_in, table.timesteps, table.noisy, strict=True)
+    for k, (matrix, c_in, t, noisy) in enumerate(replayed):
         m = sum(
             weight * predict(c_in * state[:1], np.array([t]), row[None].astype(float))[0]
-            for weight, row in zip(sample.conditions.guidance, embeddings_of(sample), strict=True)
+            for weight, row in zip(sample.conditions.guidance, embeddings_of(sample, k), strict=True)
         )
         z = sample.noise.randn((1, *SHAPE))[0] if noisy else np.zeros(SHAPE)
         state = np.tensordot(matrix, np.stack([*state, m, z]), axes=1)
@@ -176,7 +187,7 @@ def test_network_sees_each_samples_rows(runtime, step):
             assert timestep[row] == np.float32(table.timesteps[min(k, last)])
             # all rows of a sample see the same latents
             np.testing.assert_array_equal(sample[row], sample[owners.index(b)])
-        expected = [row for one in samples for row in embeddings_of(one)]
+        expected = [row for one in samples for row in embeddings_of(one, k)]
         np.testing.assert_array_equal(embeddings, expected)
 
 
@@ -212,3 +223,31 @@ def test_stale_memory_is_never_read(runtime, step, monkeypatch):
 
     monkeypatch.setattr(type(runtime.device), "empty", filled)
     np.testing.assert_array_equal(denoise(runtime, step, make_samples()), expected)
+
+
+def test_only_what_changes_is_uploaded(runtime, step, monkeypatch):
+    uploaded = []
+    upload = type(runtime.device).upload
+
+    def spy(self, array, buffer):
+        uploaded.append(array.shape)
+        upload(self, array, buffer)
+
+    monkeypatch.setattr(type(runtime.device), "upload", spy)
+    samples = make_samples()
+    rows = sum(len(sample.conditions.rows) for sample in samples)
+    denoise(runtime, step, samples)
+    # at first and before evaluations 2, 3, 7 and 8
+    assert uploaded.count((rows, LENGTH, WIDTH)) == 5
+
+
+def test_prompts_of_a_batch_are_equally_long(runtime, step):
+    table = compile_sampler("euler", NoiseSchedule(), 4)
+    longer = told(np.zeros((2 * LENGTH, WIDTH), np.float32))
+    for other in (
+        make_sample(table, [longer], [1.0], 0),
+        make_sample(table, [told(prompt(0))], [1.0], 0, {2: [longer]}),
+    ):
+        short = make_sample(table, [told(prompt(0))], [1.0], 0)
+        with pytest.raises(InputError, match="2 and 4 tokens long"):
+            Denoising(runtime, FakeUnet(), step, [short, other], SHAPE)

@@ -316,6 +316,23 @@ def test_start_is_compiled_and_not_sliced(name):
     assert clean[0] == littered[0]
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("start", [0, 2])
+def test_every_evaluation_knows_its_step(name, start):
+    schedule = NoiseSchedule(prediction_type=SAMPLERS[name].predictions[0])
+    table = compile_sampler(name, schedule, 6, start=start)
+    assert sorted(set(table.steps)) == list(range(start, 6))
+    assert len(table.steps) == table.evaluations
+    assert (np.diff(table.steps) >= 0).all()
+
+
+def test_steps_of_two_evaluations():
+    steps = {
+        name: compile_sampler(name, NoiseSchedule(), 3).steps.tolist() for name in ("heun", "pndm", "ddim")
+    }
+    assert steps == {"heun": [0, 0, 1, 1, 2], "pndm": [0, 0, 1, 2], "ddim": [0, 1, 2]}
+
+
 def test_documented():
     """docs/samplers.md has each sampler, as the table of samplers has it."""
     text = (Path(__file__).parents[2] / "docs" / "samplers.md").read_text()
