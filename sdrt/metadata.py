@@ -71,10 +71,10 @@ def _parameters(request: Request, manifest: Manifest, hashes: Mapping[str, str])
         "CFG scale": f"{request.guidance_scale:g}",
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}",
-        "Clip skip": None if request.clip_skip == manifest.text[0].clip_skip else request.clip_skip,
         "Model hash": model_hash(manifest),
         "Model": manifest.name,
         **{key: value or None for key, value in hashes.items()},
+        "Clip skip": None if request.clip_skip == manifest.text[0].clip_skip else request.clip_skip,
         "RNG": "CPU",
         "Version": f"sdrt {sdrt.__version__}",
     }

@@ -86,6 +86,25 @@ def test_prompts_come_back(tmp_path, prompt, negative):
     assert (own["prompt"], own["negative_prompt"]) == (prompt, negative)
 
 
+def test_clip_skip_is_written_where_it_is_not_the_models_own(tmp_path):
+    _, text, own = written(tmp_path, clip_skip=2)
+    assert (parse_parameters(text)["Clip skip"], own["clip_skip"]) == ("2", 2)
+    assert text.index("Model:") < text.index("Clip skip: 2, ") < text.index("RNG:")
+    (tmp_path / "x.png").unlink()
+    _, text, own = written(tmp_path, clip_skip=1)
+    assert "Clip skip" not in text and own["clip_skip"] == 1
+
+
+def test_a_plain_prompt_is_escaped_for_tools_that_read_the_syntax(tmp_path):
+    prompt, negative = "a (cat:1.2) AND [b|c]", "10:30 \\o/ (d)"
+    one, text, own = written(tmp_path, prompt=prompt, negative_prompt=negative, prompt_syntax="plain")
+    assert (own["prompt"], own["negative_prompt"], own["prompt_syntax"]) == (prompt, negative, "plain")
+    fields = parse_parameters(text)
+    read = resolve_request(MANIFEST, fields["Prompt"], negative_prompt=fields["Negative prompt"])
+    assert fields["Prompt"] != prompt and "[" in fields["Prompt"]
+    assert read.prompts() == one.prompts()
+
+
 def test_nul_comes_back_from_the_exact_text(tmp_path):
     _, text, own = written(tmp_path, prompt="a\0b", negative_prompt="c\0")
     assert own["prompt"] == "a\0b"
@@ -160,6 +179,8 @@ def test_a_picture_can_be_made_again_from_its_own_words(pipeline, tmp_path):
         sigma_schedule="karras",
         spacing="trailing",
         seed=2**40 + 1,
+        prompt_syntax="plain",
+        clip_skip=2,
         width=72,
         height=64,
     )[0]

@@ -181,6 +181,21 @@ class TestPrompts:
         with pytest.raises(InputError, match="the prompt fills more than 512 windows"):
             pipeline.generate("red, " * 60_000, steps=1)
 
+    def test_too_long_a_negative_prompt_is_refused(self, pipeline):
+        with pytest.raises(InputError, match="the negative prompt fills more than 512 windows"):
+            pipeline.generate("red", negative_prompt="red, " * 60_000, steps=1)
+
+    def test_the_negative_prompt_is_read_before_graphs_are_loaded(self, refused, graphs_stay_closed):
+        refused("generate", "cat", "-N", "(dog:nan)", says=("the negative prompt has a weight of nan",))
+
+    @pytest.mark.parametrize("asked", ["0", "-1", "4", "99"])
+    def test_clip_skip(self, refused, graphs_stay_closed, asked):
+        refused("generate", "cat", "--clip-skip", asked, says=(f"clip skip is {asked}; expected 1 to 3",))
+
+    def test_unknown_syntax_in_python(self, pipeline):
+        with pytest.raises(InputError, match="unknown prompt syntax 'a111'; did you mean a1111"):
+            pipeline.generate("a cat", prompt_syntax="a111")
+
     @pytest.mark.parametrize(
         ("prompt", "words"),
         [
@@ -188,6 +203,9 @@ class TestPrompts:
             ("[" * 101 + "a" + "]" * 101, "opens more than 100 brackets"),
             ("[" + "|".join("a" * 11_000) + "]", "more than 10000 brackets"),
             (" AND ".join("a" * 101), "101 parts joined by AND"),
+            ("cat AND dog :1000001", "has a weight of 1e+06"),
+            ("a" * 1_000_001, "1000001 characters"),
+            ("a" * 600_000 + "[b|c]", "changes so often"),
         ],
     )
     def test_what_passes_a_bound_is_refused_before_graphs_are_loaded(
