@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 
 from sdrt.pipeline import Pipeline
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
+
+from reference import open_pipeline, picture, psnr  # noqa: E402
 
 PROMPTS = [
     "a large red circle on a blue background",
@@ -55,10 +56,7 @@ SCHEDULERS = {
 
 @pytest.fixture(scope="module")
 def reference(demo_checkpoint):
-    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
-        demo_checkpoint, safety_checker=None, torch_dtype=torch.float32
-    )
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = open_pipeline(demo_checkpoint)
     pipeline.trained_with = dict(pipeline.scheduler.config)  # of another scheduler's it would keep options
     return pipeline
 
@@ -75,23 +73,7 @@ def reference_pixels(pipeline, request):
     if request.spacing is not None:
         settings = {**settings, "timestep_spacing": request.spacing}
     pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.trained_with, **settings)
-    images = pipeline(
-        request.prompt,
-        negative_prompt=request.negative_prompt,
-        width=request.width,
-        height=request.height,
-        num_inference_steps=request.steps,
-        guidance_scale=request.guidance_scale,
-        eta=request.eta or 0.0,
-        generator=torch.Generator("cpu").manual_seed(request.seed),
-        output_type="np",
-    ).images
-    return np.round(images[0] * 255).astype(np.uint8)
-
-
-def psnr(a, b):
-    error = np.mean((a.astype(float) - b.astype(float)) ** 2)
-    return np.inf if error == 0 else 10 * np.log10(255**2 / error)
+    return picture(pipeline, request, eta=request.eta or 0.0)
 
 
 @pytest.mark.parametrize(("precision", "least"), [("fp32", 50.0), ("fp16", 35.0)])

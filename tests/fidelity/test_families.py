@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
 import pytest
 
 from sdrt.pipeline import Pipeline
@@ -13,6 +12,7 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
 import tiny_models  # noqa: E402
+from reference import open_pipeline, picture, psnr  # noqa: E402
 
 # Stable Diffusion 1 is in test_against_diffusers.py. A width of 1024 makes the second one's name.
 FAMILIES = {"sd2": "stable-diffusion-1", "sdxl": "stable-diffusion-xl"}
@@ -35,27 +35,11 @@ def exported(tmp_path_factory):
     return export
 
 
-def psnr(a, b):
-    error = np.mean((a.astype(float) - b.astype(float)) ** 2)
-    return np.inf if error == 0 else 10 * np.log10(255**2 / error)
-
-
 def through_diffusers(folder, request, scheduler=None, **options):
-    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    pipeline = open_pipeline(folder)
     if scheduler is not None:
         pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **options)
-    pipeline.set_progress_bar_config(disable=True)
-    images = pipeline(
-        request.prompt,
-        negative_prompt=request.negative_prompt or None,
-        width=request.width,
-        height=request.height,
-        num_inference_steps=request.steps,
-        guidance_scale=request.guidance_scale,
-        generator=torch.Generator("cpu").manual_seed(request.seed),
-        output_type="np",
-    ).images
-    return np.round(images[0] * 255).astype(np.uint8)
+    return picture(pipeline, request)
 
 
 @pytest.mark.parametrize("negative", ["", "blurred"])
@@ -65,9 +49,9 @@ def test_family_gives_diffusers_picture(family, negative, exported):
     with Pipeline.load(bundle) as pipeline:
         assert pipeline.manifest.family == FAMILIES[family]
         settings = {"width": 64, "height": 72, "steps": 4, "seed": 3, "guidance_scale": 4.0}
-        (picture,) = pipeline.generate("a red circle, 漢字", negative_prompt=negative, **settings)
-    assert picture.pixels.std() > 5
-    assert psnr(picture.pixels, through_diffusers(folder, picture.request)) >= 50.0
+        (ours,) = pipeline.generate("a red circle, 漢字", negative_prompt=negative, **settings)
+    assert ours.pixels.std() > 5
+    assert psnr(ours.pixels, through_diffusers(folder, ours.request)) >= 50.0
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -77,10 +61,10 @@ def test_turbo_without_guidance(family, steps, exported):
     folder, bundle = exported(family)
     settings = {"width": 64, "height": 64, "steps": steps, "seed": 1, "guidance_scale": 1.0, **TURBO}
     with Pipeline.load(bundle) as pipeline:
-        (picture,) = pipeline.generate("a cat", **settings)
+        (ours,) = pipeline.generate("a cat", **settings)
     scheduler = diffusers.EulerAncestralDiscreteScheduler
-    theirs = through_diffusers(folder, picture.request, scheduler, timestep_spacing="trailing")
-    assert psnr(picture.pixels, theirs) >= 50.0
+    theirs = through_diffusers(folder, ours.request, scheduler, timestep_spacing="trailing")
+    assert psnr(ours.pixels, theirs) >= 50.0
 
 
 @pytest.mark.slow
@@ -93,8 +77,8 @@ def test_refiner_is_told_an_aesthetic_score(exported):
         assert manifest.graphs["unet"].inputs["time_ids"].shape == (None, 5)
         assert [text.graph for text in manifest.text] == ["text_encoder_2"]
         assert max(trial.relative_l2 for graph in manifest.graphs.values() for trial in graph.fidelity) < 1e-5
-        (picture,) = pipeline.generate("a cat", width=64, height=64, steps=2, seed=1)
-    assert picture.pixels.std() > 5
+        (ours,) = pipeline.generate("a cat", width=64, height=64, steps=2, seed=1)
+    assert ours.pixels.std() > 5
 
 
 @pytest.mark.slow
@@ -107,5 +91,5 @@ def test_family_in_fp16(family, exported):
         assert graphs["vae_decoder"].outputs["sample"].dtype == ("float32" if family == "sdxl" else "float16")
         assert graphs["unet"].outputs["out_sample"].dtype == "float16"
         settings = {"width": 64, "height": 64, "steps": 4, "seed": 3, "guidance_scale": 4.0}
-        (picture,) = pipeline.generate("a red circle", **settings)
-    assert psnr(picture.pixels, through_diffusers(folder, picture.request)) >= 35.0
+        (ours,) = pipeline.generate("a red circle", **settings)
+    assert psnr(ours.pixels, through_diffusers(folder, ours.request)) >= 35.0

@@ -15,7 +15,9 @@ diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("peft")
 
 import lora_files  # noqa: E402
+import reference  # noqa: E402
 import tiny_models  # noqa: E402
+from reference import open_pipeline, psnr  # noqa: E402
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out")
 CONVOLUTIONS = (*ATTENTION, "conv1", "conv2", "conv_shortcut", "conv", "time_emb_proj")
@@ -42,11 +44,8 @@ def models(tmp_path_factory, demo_checkpoint):
 def through_diffusers(models):
     def load(family, loras):
         """A diffusers pipeline with the files fused in, one after the other."""
-        pipeline = diffusers.DiffusionPipeline.from_pretrained(
-            models(family)[0], safety_checker=None, torch_dtype=torch.float32
-        )
+        pipeline = open_pipeline(models(family)[0])
         pipeline.scheduler = diffusers.DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
-        pipeline.set_progress_bar_config(disable=True)
         for i, (path, scale) in enumerate(loras):
             pipeline.load_lora_weights(path.parent, weight_name=path.name, adapter_name=f"adapter{i}")
             pipeline.fuse_lora(lora_scale=scale, adapter_names=[f"adapter{i}"])
@@ -77,11 +76,6 @@ def factors(shapes, rank, **options):
     }
 
 
-def psnr(a, b):
-    error = np.mean((a.astype(float) - b.astype(float)) ** 2)
-    return np.inf if error == 0 else 10 * np.log10(255**2 / error)
-
-
 def assert_same(models, through_diffusers, family, loras, changed):
     """Weights to 1e-5 of their largest, pictures to 50 dB; and it is another picture than without."""
     bundle = models(family)[1]
@@ -100,17 +94,7 @@ def assert_same(models, through_diffusers, family, loras, changed):
             expected = expected.T if name.endswith(".transposed") else expected
             tolerance = 1e-5 * np.abs(expected).max()
             np.testing.assert_allclose(ours, expected, rtol=0, atol=tolerance, err_msg=name)
-    request = picture.request
-    images = theirs(
-        request.prompt,
-        width=request.width,
-        height=request.height,
-        num_inference_steps=request.steps,
-        guidance_scale=request.guidance_scale,
-        generator=torch.Generator("cpu").manual_seed(request.seed),
-        output_type="np",
-    ).images
-    assert psnr(picture.pixels, np.round(images[0] * 255).astype(np.uint8)) >= 50.0
+    assert psnr(picture.pixels, reference.picture(theirs, picture.request)) >= 50.0
     with Pipeline.load(bundle) as pipeline:
         (plain,) = pipeline.generate("a red star", **SETTINGS)
     assert psnr(picture.pixels, plain.pixels) < 40.0

@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
 import tiny_models  # noqa: E402
+from reference import open_pipeline, psnr  # noqa: E402
 
 SETTINGS = {"sampler": "ddim", "steps": 6, "seed": 3, "guidance_scale": 4.0, "width": 64, "height": 64}
 RED, BLUE, STAR = "a red circle on white", "a blue square on black", "a green star"
@@ -27,15 +28,12 @@ class Model:
 
     def __init__(self, folder, bundle):
         self.ours = Pipeline.load(bundle)
-        self.theirs = diffusers.DiffusionPipeline.from_pretrained(
-            folder, safety_checker=None, torch_dtype=torch.float32
-        )
+        self.theirs = open_pipeline(folder)
         self.theirs.scheduler = diffusers.DDIMScheduler.from_config(
             self.theirs.scheduler.config,
             clip_sample=False,
             set_alpha_to_one=self.ours.manifest.schedule.set_alpha_to_one,
         )
-        self.theirs.set_progress_bar_config(disable=True)
         self.xl = hasattr(self.theirs, "tokenizer_2")
 
     def window(self, tokenizer, segments):
@@ -122,11 +120,6 @@ def model(request, demo_checkpoint, tmp_path_factory):
 
     folder = tiny_models.write("sdxl", tmp_path_factory.mktemp("sdxl") / "checkpoint")
     return Model(folder, sdrt_export.export(str(folder), folder.parent / "bundle"))
-
-
-def psnr(a, b):
-    error = np.mean((a.astype(float) - b.astype(float)) ** 2)
-    return np.inf if error == 0 else 10 * np.log10(255**2 / error)
 
 
 def same(ours, theirs):

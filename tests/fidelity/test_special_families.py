@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
 import tiny_models  # noqa: E402
+from reference import open_pipeline, psnr, run  # noqa: E402
 
 PROMPT, NEGATIVE = "a red circle on blue", "blurred"
 # of pictures, in dB: what FP32 and FP16 bundles are held to
@@ -56,17 +57,8 @@ def mask(tmp_path_factory):
     return path
 
 
-def psnr(a, b):
-    error = np.mean((a.astype(float) - b.astype(float)) ** 2)
-    return np.inf if error == 0 else 10 * np.log10(255**2 / error)
-
-
 def through_diffusers(pipeline_class, folder, **settings):
-    pipeline = pipeline_class.from_pretrained(folder, safety_checker=None)
-    pipeline.set_progress_bar_config(disable=True)
-    generator = torch.Generator("cpu").manual_seed(settings.pop("seed"))
-    image = pipeline(PROMPT, generator=generator, output_type="np", **settings).images[0]
-    return np.round(image * 255).astype(np.uint8)
+    return run(open_pipeline(folder, pipeline_class), PROMPT, **settings)
 
 
 @PRECISIONS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from sdrt.pipeline import Pipeline
@@ -12,6 +11,7 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
 import tiny_models  # noqa: E402
+from reference import open_pipeline, picture, psnr  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 # diffusers looks for the word of several vectors in the prompt as it is written, so it must be in lower case
@@ -24,41 +24,16 @@ def like(table, count, seed):
     return (torch.randn(count, table.shape[1], generator=generator) * table.std()).half()
 
 
-def psnr(a, b):
-    error = np.mean((a.astype(float) - b.astype(float)) ** 2)
-    return np.inf if error == 0 else 10 * np.log10(255**2 / error)
-
-
-def picture(pipeline, request):
-    images = pipeline(
-        request.prompt,
-        negative_prompt=request.negative_prompt or None,
-        width=request.width,
-        height=request.height,
-        num_inference_steps=request.steps,
-        guidance_scale=request.guidance_scale,
-        generator=torch.Generator("cpu").manual_seed(request.seed),
-        output_type="np",
-    ).images
-    return np.round(images[0] * 255).astype(np.uint8)
-
-
 def tokens(pipeline, tokenizer, prompt):
     prompt = pipeline.maybe_convert_prompt(prompt, tokenizer)
     return tokenizer(prompt, padding="max_length", max_length=77, truncation=True)["input_ids"]
-
-
-def load(folder):
-    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, safety_checker=None, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
 
 
 @pytest.fixture(scope="module")
 def demo_files(demo_checkpoint, tmp_path_factory):
     """A file in each layout, and diffusers' pipeline that has loaded them."""
     folder = tmp_path_factory.mktemp("embeddings")
-    theirs = load(demo_checkpoint)
+    theirs = open_pipeline(demo_checkpoint)
     table = theirs.text_encoder.get_input_embeddings().weight.data
     save_file({"<thing>": like(table, 3, 1)}, folder / "learned_embeds.safetensors")
     content = {"string_to_param": {"*": like(table, 2, 2)}, "name": "<other>", "string_to_token": {"*": 265}}
@@ -100,7 +75,7 @@ def xl(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("sdxl")
     tiny_models.write("sdxl", folder / "checkpoint")
-    theirs = load(folder / "checkpoint")
+    theirs = open_pipeline(folder / "checkpoint")
     encoders = {"clip_l": theirs.text_encoder, "clip_g": theirs.text_encoder_2}
     vectors = {
         name: like(encoder.get_input_embeddings().weight.data, 2, seed).float()
