@@ -125,8 +125,9 @@ def pixels_graph(precision: str) -> onnx.ModelProto:
     make.node("Clip", ["unit", "zero", "one"], "clamped")
     make.node("Mul", ["clamped", "white"], "levels")
     make.node("Round", ["levels"], "rounded")
-    make.node("Cast", ["rounded"], "bytes", to=make.uint8)
-    make.node("Transpose", ["bytes"], "pixels", perm=[0, 2, 3, 1])
+    make.node("Transpose", ["rounded"], "rows", perm=[0, 2, 3, 1])
+    # last: inside a graph TensorRT has no bytes
+    make.node("Cast", ["rows"], "pixels", to=make.uint8)
     make.finite("full", "finite")
     return make.model(
         f"pixels_{precision}",
