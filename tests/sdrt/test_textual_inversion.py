@@ -316,8 +316,8 @@ class TestFaults:
 
     @pytest.mark.parametrize("token", [" ", "a\nb", "\0"])
     def test_a_token_that_no_prompt_can_name(self, refuses, tmp_path, token):
-        write(tmp_path / "x.safetensors", {token: vectors(1)})
-        refuses("x.safetensors", "x.safetensors is for", "which no prompt can name")
+        write(tmp_path / "x.safetensors", {"<a>": vectors(1)})
+        refuses(f"x.safetensors:{token}", "x.safetensors is for", "which no prompt can name")
 
     def test_one_token_twice(self, refused, tmp_path):
         write(tmp_path / "x.safetensors", {"<a>": vectors(1)})
