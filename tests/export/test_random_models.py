@@ -14,6 +14,7 @@ from sdrt.bundle import Bundle
 from sdrt_export.parameters import streaming
 from sdrt_export.random_models import RandomWeights
 from sdrt_export.sources import open_source
+from sdrt_export.tensorrt_lint import lint
 
 # Counted in the published checkpoints' safetensors headers.
 PARAMETERS = {
@@ -66,7 +67,9 @@ def test_weights_follow_the_seed_and_keep_signals_sane() -> None:
 @pytest.mark.parametrize(
     ("source", "precision"), [("sd15", "fp32"), ("sd15", "fp16"), ("sd21", "fp16"), ("sdxl", "fp16")]
 )
-def test_full_size_export_stays_within_8_gb(tmp_path: Path, source: str, precision: str) -> None:
+def test_full_size_export_stays_within_8_gb_and_is_what_tensorrt_takes(
+    tmp_path: Path, source: str, precision: str
+) -> None:
     subprocess.run(
         [
             sys.executable,
@@ -86,3 +89,6 @@ def test_full_size_export_stays_within_8_gb(tmp_path: Path, source: str, precisi
     bundle = Bundle.open(tmp_path / "b", verify="full")
     worst = max(trial.relative_l2 for graph in bundle.manifest.graphs.values() for trial in graph.fidelity)
     assert worst <= {"fp32": 1e-5, "fp16": 5e-3}[precision]
+    assert [lint(path) for path in sorted((tmp_path / "b").glob("*/model.onnx"))] == [[]] * len(
+        bundle.manifest.graphs
+    )
