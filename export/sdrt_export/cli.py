@@ -102,7 +102,8 @@ def export(
     """Turn a checkpoint into a bundle that `sdrt generate` runs.
 
     SOURCE is `demo`, `random:sd15`, `random:sd21`, `random:sdxl`, or Stable Diffusion 1, 2 or XL: a folder in
-    diffusers layout, a repository of the Hugging Face hub, as name/name, or a .safetensors file.
+    diffusers layout, a repository of the Hugging Face hub, as name/name, or a .safetensors file; or a folder
+    of ONNX graphs that optimum exported.
     """
     for package in PACKAGES:
         if find_spec(package) is None:

@@ -31,6 +31,7 @@ def write(bundle: Path, folder: Path, layout: Layout) -> Path:
         if path.parent.name == "unet":
             kind, shape = (TensorProto.FLOAT, []) if layout == "recent" else (TensorProto.INT64, ["steps"])
             _take_one_timestep(model.graph, kind, shape)
+            _join_channels(model.graph)
         if path.parent.name.startswith("text_encoder"):
             _drop_outputs(model.graph, lambda name: not name.startswith("clip_skip"))
             if layout == "old":
@@ -76,6 +77,22 @@ def _take_one_timestep(graph: onnx.GraphProto, kind: int, shape: list[str]) -> N
     graph.initializer.append(axes)
     graph.node.insert(0, last)
     graph.node.insert(0, cast)
+
+
+def _join_channels(graph: onnx.GraphProto) -> None:
+    """Take the latents and the picture that an inpainting model is shown as one input."""
+    inputs = {value.name: value for value in graph.input}
+    if "image_latents" not in inputs:
+        return
+    axes = {name: inputs[name].type.tensor_type.shape.dim[1] for name in ("sample", "image_latents")}
+    sizes = helper.make_tensor("sizes", TensorProto.INT64, [2], [axis.dim_value for axis in axes.values()])
+    for node in graph.node:
+        node.input[:] = [f"{name}_part" if name in axes else name for name in node.input]
+    parts = [f"{name}_part" for name in axes]
+    graph.node.insert(0, helper.make_node("Split", ["sample", "sizes"], parts, axis=1))
+    graph.initializer.append(sizes)
+    axes["sample"].dim_value += axes["image_latents"].dim_value
+    graph.input.remove(inputs["image_latents"])
 
 
 def _take_int32(graph: onnx.GraphProto) -> None:

@@ -16,7 +16,9 @@ import onnx
 import onnxruntime
 import optimum_layout
 import pytest
+import tiny_models
 from onnx import TensorProto, helper
+from PIL import Image
 
 from sdrt import manifest
 from sdrt.errors import ExportError, InputError, SdrtError
@@ -67,6 +69,21 @@ def test_same_picture_as_the_checkpoint(layout: str, bundle_of: Any, tiny_bundle
     theirs, ours = pictures(bundle_of(layout), **settings), pictures(tiny_bundle, **settings)
     assert ours[0].std() > 5
     assert all(psnr(a, b) >= 50.0 for a, b in zip(theirs, ours, strict=True))
+
+
+def test_inpainting_takes_its_channels_apart(tmp_path: Path) -> None:
+    """optimum's graph takes latents, mask and masked picture as nine channels."""
+    checkpoint = tiny_models.write("sd1-inpainting", tmp_path / "checkpoint")
+    bundle = export(str(checkpoint), tmp_path / "bundle", verify=False)
+    folder = optimum_layout.write(bundle, tmp_path / "optimum", "recent")
+    made = export(str(folder), tmp_path / "made")
+    assert manifest.read(made / "sdrt.json").conditioning.picture == "inpainting"
+    rows, columns = np.mgrid[:64, :64]
+    image, mask = tmp_path / "image.png", tmp_path / "mask.png"
+    Image.fromarray(np.stack([3 * rows, 4 * columns, rows + columns], -1).astype(np.uint8)).save(image)
+    Image.fromarray((rows > columns).astype(np.uint8) * 255).save(mask)
+    ours, theirs = (pictures(path, steps=4, init_image=image, mask=mask)[0] for path in (bundle, made))
+    assert psnr(theirs, ours) >= 50.0
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

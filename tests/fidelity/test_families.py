@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 
 import pytest
@@ -77,6 +78,10 @@ def test_refiner_is_told_an_aesthetic_score(exported):
         assert manifest.graphs["unet"].inputs["time_ids"].shape == (None, 5)
         assert [text.graph for text in manifest.text] == ["text_encoder_2"]
         assert max(trial.relative_l2 for graph in manifest.graphs.values() for trial in graph.fidelity) < 1e-5
+        # for optimum, whose pipeline would otherwise tell six numbers
+        index = json.loads((bundle / "model_index.json").read_text())
+        assert index["_class_name"] == "StableDiffusionXLImg2ImgPipeline"
+        assert index["requires_aesthetics_score"] is True
         (ours,) = pipeline.generate("a cat", width=64, height=64, steps=2, seed=1)
     assert ours.pixels.std() > 5
 
