@@ -55,6 +55,7 @@ def through_diffusers(models):
     return load
 
 
+@cache
 def modules_of(checkpoint, unet=CONVOLUTIONS, text=TEXT):
     """Shapes of the weights that a LoRA of all these modules changes."""
     pipeline = diffusers.DiffusionPipeline.from_pretrained(checkpoint, safety_checker=None)
