@@ -118,7 +118,14 @@ def model(request, demo_checkpoint, tmp_path_factory):
         return Model(demo_checkpoint, DEMO)
     import sdrt_export
 
-    folder = tiny_models.write("sdxl", tmp_path_factory.mktemp("sdxl") / "checkpoint")
+    torch.manual_seed(0)
+    pipeline = tiny_models.FAMILIES["sdxl"]()
+    with torch.no_grad():  # else two prompts make the same picture to 59 dB, whatever their schedule
+        for name, weight in pipeline.unet.named_parameters():
+            if "attn2.to_out" in name:
+                weight *= 80
+    folder = tmp_path_factory.mktemp("sdxl") / "checkpoint"
+    pipeline.save_pretrained(folder)
     return Model(folder, sdrt_export.export(str(folder), folder.parent / "bundle"))
 
 
