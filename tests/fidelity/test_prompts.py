@@ -233,8 +233,10 @@ def composed(model, parts, negative, guidance):
     scheduler.set_timesteps(SETTINGS["steps"])
     latents = torch.randn((1, 4, size // 8, size // 8), generator=generator) * scheduler.init_noise_sigma
 
+    embeds = {text: model.embeds([(text, 1.0)]) for text in (negative, *(text for text, _ in parts))}
+
     def predict(text, t):
-        states, pooled = model.embeds([(text, 1.0)])
+        states, pooled = embeds[text]
         added = (
             {"text_embeds": pooled, "time_ids": torch.tensor([[size, size, 0, 0, size, size]]).float()}
             if model.xl

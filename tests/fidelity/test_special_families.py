@@ -143,6 +143,35 @@ def test_instruct_pix2pix(precision, least, guidance, image_guidance, exported, 
     assert psnr(ours.pixels, theirs) >= least
 
 
+def test_and_keeps_to_the_picture_of_an_edit_model(exported, picture):
+    """Where the negative prompt weighs nothing too: the picture's guidance starts from its row."""
+    _, bundle = exported("sd1-edit")
+    settings = {"negative_prompt": NEGATIVE, "init_image": picture, "steps": 4, "seed": 3}
+    settings |= {"image_guidance": 1.5}
+    halves = f"{PROMPT} :0.5 AND {PROMPT} :0.5"
+    with Pipeline.load(bundle) as pipeline:
+        for halved, whole in [(1.0, 1.000001), (6.0, 6.0)]:
+            (joined,) = pipeline.generate(halves, guidance_scale=halved, **settings)
+            (alone,) = pipeline.generate(PROMPT, guidance_scale=whole, **settings)
+            assert psnr(joined.pixels, alone.pixels) >= 50.0
+        (unguided,) = pipeline.generate(PROMPT, guidance_scale=1.0, **settings)
+        (none,) = pipeline.generate(PROMPT, guidance_scale=0.0, **settings)
+        (negative,) = pipeline.generate(PROMPT, guidance_scale=0.000001, **settings)
+    assert psnr(unguided.pixels, alone.pixels) < 40.0
+    assert psnr(none.pixels, negative.pixels) >= 50.0
+
+
+def test_and_joins_prompts_of_a_distilled_model(exported):
+    _, bundle = exported("lcm")
+    settings = {"steps": 2, "seed": 3, "guidance_scale": 8.5, "width": 64, "height": 64}
+    with Pipeline.load(bundle) as pipeline:
+        (alone,) = pipeline.generate(PROMPT, **settings)
+        (joined,) = pipeline.generate(f"{PROMPT} :0.5 AND {PROMPT} :0.5", **settings)
+        (other,) = pipeline.generate(f"{PROMPT} AND a blue square", **settings)
+    np.testing.assert_array_equal(joined.pixels, alone.pixels)  # halves of a float add up to it
+    assert not np.array_equal(other.pixels, alone.pixels)
+
+
 def test_pictures_that_are_missing_or_not_wanted(exported, picture, mask, tmp_path):
     (tmp_path / "broken.png").write_bytes(picture.read_bytes()[:200])
     cases = [
