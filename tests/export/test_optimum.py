@@ -71,6 +71,7 @@ def test_same_picture_as_the_checkpoint(layout: str, bundle_of: Any, tiny_bundle
     assert all(psnr(a, b) >= 50.0 for a, b in zip(theirs, ours, strict=True))
 
 
+@pytest.mark.slow
 def test_inpainting_takes_its_channels_apart(tmp_path: Path) -> None:
     """optimum's graph takes latents, mask and masked picture as nine channels."""
     checkpoint = tiny_models.write("sd1-inpainting", tmp_path / "checkpoint")

@@ -70,7 +70,12 @@ def small(name: str) -> Architecture:
 
 @pytest.mark.parametrize(
     ("name", "component"),
-    [(name, component) for name, components in SMALL.items() for component in components],
+    [
+        # the U-Net of XL has the blocks of the others, and half a minute each adds up
+        pytest.param(name, part, marks=[pytest.mark.slow] * (part == "unet" and name != "sdxl"))
+        for name, components in SMALL.items()
+        for part in components
+    ],
 )
 def test_every_architecture_passes(name: str, component: Component, tmp_path: Path) -> None:
     """In FP16, which is what TensorRT is given."""

@@ -28,3 +28,23 @@ def demo_bundle(tmp_path_factory):
         return sdrt_export.export("demo", target, precision=precision)
 
     return bundle
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """The checkpoint of one of `tiny_models.FAMILIES` and its bundle, each made once."""
+    import tiny_models
+
+    import sdrt_export
+
+    folders = cache(lambda family: tiny_models.write(family, tmp_path_factory.mktemp(family) / "checkpoint"))
+
+    @cache
+    def bundle(family: str, precision: str) -> Path:
+        folder = folders(family)
+        return sdrt_export.export(str(folder), folder.parent / precision, precision=precision)
+
+    def export(family: str, precision: str = "fp32") -> tuple[Path, Path]:
+        return folders(family), bundle(family, precision)
+
+    return export

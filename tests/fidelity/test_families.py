@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 
 import pytest
 
@@ -12,28 +11,11 @@ from sdrt.pipeline import Pipeline
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
-import tiny_models  # noqa: E402
 from reference import open_pipeline, picture, psnr  # noqa: E402
 
 # Stable Diffusion 1 is in test_against_diffusers.py. A width of 1024 makes the second one's name.
 FAMILIES = {"sd2": "stable-diffusion-1", "sdxl": "stable-diffusion-xl"}
 TURBO = {"sampler": "euler_a", "spacing": "trailing"}
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """The checkpoint of a family and its bundle."""
-    import sdrt_export
-
-    @cache
-    def export(family, precision="fp32"):
-        folder = tmp_path_factory.mktemp(family) / "checkpoint"
-        if not folder.exists():
-            tiny_models.write(family, folder)
-        bundle = folder.parent / f"bundle-{precision}"
-        return folder, sdrt_export.export(str(folder), bundle, precision=precision)
-
-    return export
 
 
 def through_diffusers(folder, request, scheduler=None, **options):

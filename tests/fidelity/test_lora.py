@@ -16,7 +16,6 @@ pytest.importorskip("peft")
 
 import lora_files  # noqa: E402
 import reference  # noqa: E402
-import tiny_models  # noqa: E402
 from reference import open_pipeline, psnr  # noqa: E402
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out")
@@ -27,17 +26,15 @@ SCALE = 0.7
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory, demo_checkpoint):
+def models(exported, demo_checkpoint, tmp_path_factory):
     """Checkpoint and FP32 bundle: the demo model, which is a Stable Diffusion 1, or a small random XL."""
     import sdrt_export
 
     @cache
-    def model(family):
-        folder = tmp_path_factory.mktemp(family)
-        checkpoint = demo_checkpoint if family == "sd1" else tiny_models.write(family, folder / "checkpoint")
-        return checkpoint, sdrt_export.export(str(checkpoint), folder / "bundle", verify=False)
+    def demo():
+        return sdrt_export.export("demo", tmp_path_factory.mktemp("sd1") / "bundle", verify=False)
 
-    return model
+    return lambda family: exported("sdxl") if family == "sdxl" else (demo_checkpoint, demo())
 
 
 @pytest.fixture
@@ -163,7 +160,7 @@ def test_weights_stored_in_half(models, through_diffusers, tmp_path):
     assert 35.0 <= psnr(pictures[0].pixels, pictures[1].pixels) < np.inf
 
 
-@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("half", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_at_export_it_is_what_it_is_at_load(half, models, tmp_path):
     """Bit for bit, with the graphs compared with PyTorch as ever; and the manifest says it."""
     import sdrt_export

@@ -15,7 +15,6 @@ from sdrt.pipeline import Pipeline
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
-import tiny_models  # noqa: E402
 from reference import open_pipeline, psnr  # noqa: E402
 
 SETTINGS = {"sampler": "ddim", "steps": 6, "seed": 3, "guidance_scale": 4.0, "width": 64, "height": 64}
@@ -113,20 +112,10 @@ class Model:
 
 
 @pytest.fixture(scope="module", params=["demo", "sdxl"])
-def model(request, demo_checkpoint, tmp_path_factory):
+def model(request, demo_checkpoint, exported):
     if request.param == "demo":
         return Model(demo_checkpoint, DEMO)
-    import sdrt_export
-
-    torch.manual_seed(0)
-    pipeline = tiny_models.FAMILIES["sdxl"]()
-    with torch.no_grad():  # else two prompts make the same picture to 59 dB, whatever their schedule
-        for name, weight in pipeline.unet.named_parameters():
-            if "attn2.to_out" in name:
-                weight *= 80
-    folder = tmp_path_factory.mktemp("sdxl") / "checkpoint"
-    pipeline.save_pretrained(folder)
-    return Model(folder, sdrt_export.export(str(folder), folder.parent / "bundle"))
+    return Model(*exported("sdxl"))
 
 
 def same(ours, theirs):

@@ -28,8 +28,8 @@ def no_network(monkeypatch):
 @pytest.mark.parametrize(
     ("family", "dtype", "name"),
     [
-        ("sd1", torch.float32, "model.safetensors"),
-        ("sd2", torch.float16, "model.ckpt"),
+        pytest.param("sd1", torch.float32, "model.safetensors", marks=pytest.mark.slow),
+        pytest.param("sd2", torch.float16, "model.ckpt", marks=pytest.mark.slow),
         ("sdxl", torch.bfloat16, "model.safetensors"),
     ],
 )

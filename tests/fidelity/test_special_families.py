@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,7 +12,6 @@ from sdrt.pipeline import Pipeline
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
-import tiny_models  # noqa: E402
 from reference import open_pipeline, psnr, run  # noqa: E402
 
 PROMPT, NEGATIVE = "a red circle on blue", "blurred"
@@ -22,20 +19,6 @@ PROMPT, NEGATIVE = "a red circle on blue", "blurred"
 PRECISIONS = pytest.mark.parametrize(
     ("precision", "least"), [("fp32", 50.0), pytest.param("fp16", 35.0, marks=pytest.mark.slow)]
 )
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """The checkpoint of a family and its bundle."""
-    import sdrt_export
-
-    @cache
-    def export(family, precision="fp32"):
-        folder = tmp_path_factory.mktemp(family) / "checkpoint"
-        tiny_models.write(family, folder)
-        return folder, sdrt_export.export(str(folder), folder.parent / "bundle", precision=precision)
-
-    return export
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from sdrt.prompt import Segment
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
-import tiny_models  # noqa: E402
 from reference import open_pipeline, picture, psnr  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
@@ -69,13 +68,11 @@ def test_pictures_equal_diffusers(prompt, demo_files):
 
 
 @pytest.fixture(scope="module")
-def xl(tmp_path_factory):
-    """The checkpoint of a small Stable Diffusion XL, its bundle, and an embedding for both text encoders."""
-    import sdrt_export
-
-    folder = tmp_path_factory.mktemp("sdxl")
-    tiny_models.write("sdxl", folder / "checkpoint")
-    theirs = open_pipeline(folder / "checkpoint")
+def xl(exported, tmp_path_factory):
+    """The bundle of a small Stable Diffusion XL, an embedding for its encoders, and diffusers with it."""
+    checkpoint, bundle = exported("sdxl")
+    folder = tmp_path_factory.mktemp("embedding")
+    theirs = open_pipeline(checkpoint)
     encoders = {"clip_l": theirs.text_encoder, "clip_g": theirs.text_encoder_2}
     vectors = {
         name: like(encoder.get_input_embeddings().weight.data, 2, seed).float()
@@ -88,7 +85,6 @@ def xl(tmp_path_factory):
     ):
         one = {"<thing>": vectors[name]}
         theirs.load_textual_inversion(one, text_encoder=encoder, tokenizer=tokenizer)
-    bundle = sdrt_export.export(str(folder / "checkpoint"), folder / "bundle", verify=False)
     return bundle, folder / "thing.safetensors", theirs
 
 
