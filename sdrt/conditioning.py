@@ -41,10 +41,11 @@ def embed_guidance(guidance_scale: float, width: int) -> Array:
 
 @dataclass(frozen=True)
 class _Weighted:
-    """A row: what it says at each step, and its weight in the guided prediction."""
+    """A row: what it says at each step, and its weights in the prediction with guidance and without."""
 
     plan: PartPlan
     weight: float
+    unguided: float
     negative: bool = False
 
 
@@ -66,10 +67,13 @@ class Conditioner:
         told = [[(prompt.plan.at(step), prompt.negative) for prompt in prompts] for step in steps]
         row = self._rows(request, dict.fromkeys(one for evaluation in told for one in evaluation))
         rows = [[row(*one) for one in evaluation] for evaluation in told]
+        guided = [request.is_guided(int(step)) for step in table.steps]
+        weights = [[one.weight if on else one.unguided for one in prompts] for on in guided]
         return Conditions(
             rows=rows[0],
-            guidance=[prompt.weight for prompt in prompts],
+            guidance=weights[0],
             changes={k: rows[k] for k in range(1, len(rows)) if told[k] != told[k - 1]},
+            reweighed={k: weights[k] for k in range(1, len(rows)) if weights[k] != weights[k - 1]},
         )
 
     def close(self) -> None:
@@ -80,12 +84,13 @@ class Conditioner:
     def _prompts(self, request: Request) -> list[_Weighted]:
         parts, negative = request.prompts()
         scale = 1.0 if self._settings.guidance_embedding is not None else request.guidance_scale
-        weights = [scale * part.weight for part in parts]
+        plain = [part.weight for part in parts]
+        weights = [scale * weight for weight in plain]
         prompts = [
-            _Weighted(negative, 1.0 - sum(weights), negative=True),
-            *map(_Weighted, parts, weights),
+            _Weighted(negative, 1.0 - sum(weights), 1.0 - sum(plain), negative=True),
+            *map(_Weighted, parts, weights, plain),
         ]
-        kept = [prompt for prompt in prompts if prompt.weight != 0.0]
+        kept = [prompt for prompt in prompts if prompt.weight != 0.0 or prompt.unguided != 0.0]
         guided = len(kept) > 1 or kept[0].negative
         # an edit model's guidance towards its picture starts from the row of the negative prompt
         return prompts if self._settings.picture == "edit" and guided else kept

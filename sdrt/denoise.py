@@ -7,8 +7,9 @@ so pictures that differ in all of these share one evaluation of the network.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from sdrt.noise import NoiseGenerator
 from sdrt.samplers import COLUMNS, SLOTS, SamplerTable
 
 Row = Mapping[str, Array]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +29,29 @@ class Conditions:
     """What the network is told of one picture.
 
     rows: by input name, without the batch axis: encoder_hidden_states [L, D] and what else its graph takes.
-    guidance: the weight of each row, so that the network's prediction is sum(guidance[r] * out[r]).
+    guidance: the weight of each row, so that the network's prediction is sum(guidance[r] * out[r]); a row of
+    weight 0 is not run.
     changes: what all rows are told from an evaluation on, by its number; shapes stay the same.
+    reweighed: other weights from an evaluation on.
     """
 
     rows: Sequence[Row]
     guidance: Sequence[float]
     changes: Mapping[int, Sequence[Row]] = field(default_factory=dict)
+    reweighed: Mapping[int, Sequence[float]] = field(default_factory=dict)
+
+    def rows_at(self, k: int) -> Sequence[Row]:
+        """What the rows are told at evaluation k."""
+        return _latest(self.rows, self.changes, k)
+
+    def guidance_at(self, k: int) -> Sequence[float]:
+        """The weights of the rows at evaluation k."""
+        return _latest(self.guidance, self.reweighed, k)
+
+
+def _latest(first: _T, changes: Mapping[int, _T], k: int) -> _T:
+    last = max((change for change in changes if change <= k), default=None)
+    return first if last is None else changes[last]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +115,13 @@ class Denoising:
         self.evaluations = max(sample.table.evaluations for sample in samples)
         self._plan = _Plan(samples, self.evaluations)
         self._states = [self._empty((len(samples), SLOTS, *shape), "float32") for _ in range(2)]
-        self._step_inputs = self._bind()
+        self._shared = {
+            "noise": self._empty((len(samples), *shape), "float32"),
+            "matrix": self._empty((len(samples), SLOTS, COLUMNS), "float32"),
+            "c_in": self._empty((len(samples), 1, 1, 1), "float32"),
+        }
+        self._buffers = {first: self._phase_buffers(phase) for first, phase in self._plan.phases.items()}
+        self._bound: list[tuple[int, int] | None] = [None, None]
 
     @property
     def state(self) -> Buffer:
@@ -105,35 +129,57 @@ class Denoising:
         return self._states[(self.evaluations + 1) % 2]
 
     def __iter__(self) -> Iterator[int]:
-        plan, upload, inputs = self._plan, self._device.upload, self._step_inputs
+        plan, upload, shared = self._plan, self._device.upload, self._shared
         self._start()
         for k in range(self.evaluations):
-            upload(plan.timesteps[k], inputs["timestep"])
+            phase, buffers = plan.phase_at(k), self._buffers[plan.first_of(k)]
+            if k in plan.phases:
+                self._unet.bind({name: buffers[name] for name in (*self._unet.inputs, *self._unet.outputs)})
+            upload(plan.timesteps[k, phase.owners], buffers["timestep"])
             if k in plan.changes:
-                for name, values in plan.told(k).items():
-                    upload(values, inputs[name])
+                for name, values in phase.told(k).items():
+                    upload(values, buffers[name])
             self._unet.run()
-            upload(plan.matrices[k], inputs["matrix"])
-            upload(plan.c_in[k + 1], inputs["c_in"])
+            upload(plan.matrices[k], shared["matrix"])
+            upload(plan.c_in[k + 1], shared["c_in"])
             if plan.noisy[k].any():
-                upload(self._draw_noise(k), inputs["noise"])
-            self._step.halves[(k + 1) % 2].run()
+                upload(self._draw_noise(k), shared["noise"])
+            self._run_step((k + 1) % 2, plan.first_of(k), plan.first_of(k + 1))
             yield k + 1
         self._device.synchronize()
 
     def _start(self) -> None:
         """Lay the first network input: a step whose matrix is the identity."""
-        plan, upload, inputs = self._plan, self._device.upload, self._step_inputs
+        plan, upload, shared = self._plan, self._device.upload, self._shared
         state = np.zeros((len(self._samples), SLOTS, *self._shape), np.float32)
         for slots, sample in zip(state, self._samples, strict=True):
             slots[0] = sample.latents
         upload(state, self._states[0])
         # zero times what happens to lie in fresh memory could be NaN
-        upload(np.zeros(inputs["out_sample"].shape, np.float32), inputs["out_sample"])
-        upload(np.zeros(inputs["noise"].shape, np.float32), inputs["noise"])
-        upload(np.broadcast_to(_IDENTITY, inputs["matrix"].shape), inputs["matrix"])
-        upload(plan.c_in[0], inputs["c_in"])
-        self._step.halves[0].run()
+        out_sample = self._buffers[0]["out_sample"]
+        upload(np.zeros(out_sample.shape, np.float32), out_sample)
+        upload(np.zeros(shared["noise"].shape, np.float32), shared["noise"])
+        upload(np.broadcast_to(_IDENTITY, shared["matrix"].shape), shared["matrix"])
+        upload(plan.c_in[0], shared["c_in"])
+        self._run_step(0, 0, 0)
+
+    def _run_step(self, which: int, now: int, then: int) -> None:
+        """Read what the rows of phase `now` gave, and lay the network input for those of phase `then`."""
+        half = self._step.halves[which]
+        if self._bound[which] != (now, then):
+            read, write = self._states if which == 0 else self._states[::-1]
+            outputs, inputs = self._buffers[now], self._buffers[then]
+            half.bind(
+                {
+                    **self._shared,
+                    **{name: outputs[name] for name in ("out_sample", "guidance", "rows")},
+                    **{name: inputs[name] for name in ("owners", "sample")},
+                    "state": read,
+                    "next_state": write,
+                }
+            )
+            self._bound[which] = (now, then)
+        half.run()
 
     def _draw_noise(self, k: int) -> Array:
         noise = np.zeros((len(self._samples), *self._shape), np.float32)
@@ -142,36 +188,20 @@ class Denoising:
                 drawn[:] = sample.noise.randn((1, *self._shape))[0]
         return noise
 
-    def _bind(self) -> dict[str, Buffer]:
-        plan, network = self._plan, self._unet.inputs["sample"].dtype
-        batch, rows = len(self._samples), len(plan.owners)
-        sample = self._empty((rows, *self._shape), network)
-        conditions = {
-            name: self._filled(values, self._unet.inputs[name].dtype) for name, values in plan.told(0).items()
+    def _phase_buffers(self, phase: _Phase) -> dict[str, Buffer]:
+        unet, rows = self._unet, len(phase.owners)
+        return {
+            "sample": self._empty((rows, *self._shape), unet.inputs["sample"].dtype),
+            "timestep": self._empty((rows,), unet.inputs["timestep"].dtype),
+            "out_sample": self._empty((rows, *self._shape), unet.outputs["out_sample"].dtype),
+            "guidance": self._filled(phase.guidance, "float32"),
+            "rows": self._filled(phase.rows, "int64"),
+            "owners": self._filled(phase.owners, "int64"),
+            **{
+                name: self._filled(values, unet.inputs[name].dtype)
+                for name, values in phase.told(phase.first).items()
+            },
         }
-        timestep = self._empty((rows,), self._unet.inputs["timestep"].dtype)
-        out_sample = self._empty((rows, *self._shape), self._unet.outputs["out_sample"].dtype)
-        self._unet.bind(
-            {
-                "sample": sample,
-                "timestep": timestep,
-                **conditions,
-                "out_sample": out_sample,
-            }
-        )
-        shared = {
-            "out_sample": out_sample,
-            "noise": self._empty((batch, *self._shape), "float32"),
-            "matrix": self._empty((batch, SLOTS, COLUMNS), "float32"),
-            "guidance": self._filled(plan.guidance, "float32"),
-            "rows": self._filled(plan.rows, "int64"),
-            "owners": self._filled(plan.owners, "int64"),
-            "c_in": self._empty((batch, 1, 1, 1), "float32"),
-            "sample": sample,
-        }
-        for half, read, write in zip(self._step.halves, self._states, reversed(self._states), strict=True):
-            half.bind({**shared, "state": read, "next_state": write})
-        return {**shared, **conditions, "timestep": timestep}
 
     def _empty(self, shape: tuple[int, ...], dtype: str) -> Buffer:
         return self._device.empty(shape, dtype)
@@ -186,43 +216,65 @@ _IDENTITY = np.eye(SLOTS, COLUMNS, dtype=np.float32)
 
 
 class _Plan:
-    """What the host uploads: B samples, R rows in all, E evaluations, G rows of the sample that has most.
+    """What the host uploads: B samples, E evaluations.
 
     A sample whose table is shorter than the longest stands still, with the identity for its matrix.
-    changes: the evaluations at which a row is told another thing than before.
+    changes: the evaluations at which a row is told another thing than before. phases: by first evaluation.
     """
 
     def __init__(self, samples: Sequence[Sample], evaluations: int) -> None:
-        counts = [len(sample.conditions.guidance) for sample in samples]
-        first_rows = np.cumsum([0, *counts[:-1]])
-        batch, most = len(samples), max(counts)
-        self.owners: NDArray[np.int64] = np.repeat(np.arange(batch), counts)  # [R]
-        self.rows = np.repeat(
-            first_rows[:, None], most, axis=1
-        )  # [B, G]; unused ones weigh a row of their own
-        self.guidance = np.zeros((batch, most), np.float32)  # [B, G]
+        batch = len(samples)
         self.matrices = np.tile(_IDENTITY, (evaluations, batch, 1, 1))  # [E, B, SLOTS, COLUMNS]
-        self.timesteps = np.zeros((evaluations, len(self.owners)), np.float32)  # [E, R]
+        self.timesteps = np.zeros((evaluations, batch), np.float32)
         self.c_in = np.ones((evaluations + 1, batch, 1, 1, 1), np.float32)
-        self.noisy = np.zeros((evaluations, batch), bool)  # [E, B]
-        self._samples = samples
-        self.changes = {k for sample in samples for k in sample.conditions.changes}
-        self._check_lengths()
-        for b, (sample, count) in enumerate(zip(samples, counts, strict=True)):
-            table, own = sample.table, self.owners == b
-            length = table.evaluations
-            self.rows[b, :count] += np.arange(count)
-            self.guidance[b, :count] = sample.conditions.guidance
+        self.noisy = np.zeros((evaluations, batch), bool)
+        for b, sample in enumerate(samples):
+            table, length = sample.table, sample.table.evaluations
             self.matrices[:length, b] = table.matrices
-            self.timesteps[:length, own] = table.timesteps[:, None]
-            self.timesteps[length:, own] = table.timesteps[-1]
+            self.timesteps[:length, b] = table.timesteps
+            self.timesteps[length:, b] = table.timesteps[-1]
             self.c_in[:length, b, 0, 0, 0] = table.c_in
             self.noisy[:length, b] = table.noisy
+        told = [sample.conditions for sample in samples]
+        self.changes = {k for one in told for k in one.changes}
+        firsts = {0, *(k for one in told for k in one.reweighed if k < evaluations)}
+        self.phases = {first: _Phase(told, first) for first in sorted(firsts)}
+        _check_lengths(told, {0, *self.changes})
+
+    def first_of(self, k: int) -> int:
+        """The first evaluation of the phase that evaluation k belongs to."""
+        return max(first for first in self.phases if first <= k)
+
+    def phase_at(self, k: int) -> _Phase:
+        """The phase that evaluation k belongs to."""
+        return self.phases[self.first_of(k)]
+
+
+class _Phase:
+    """Evaluations, from the `first` on, that run the same rows with the same weights.
+
+    R rows in all, G of the sample that has most. owners: [R], the sample of each row. guidance, rows: [B, G],
+    weights of a sample's rows and where they are; unused ones weigh a row of their own.
+    """
+
+    def __init__(self, conditions: Sequence[Conditions], first: int) -> None:
+        self.first = first
+        self._conditions = conditions
+        weights = [np.asarray(one.guidance_at(first), np.float32) for one in conditions]
+        self._run = [np.flatnonzero(own).tolist() for own in weights]
+        counts = [len(own) for own in self._run]
+        batch, most = len(conditions), max(counts)
+        self.owners: NDArray[np.int64] = np.repeat(np.arange(batch), counts)
+        self.rows = np.repeat(np.cumsum([0, *counts[:-1]])[:, None], most, axis=1)
+        self.guidance = np.zeros((batch, most), np.float32)
+        for b, (own, run, count) in enumerate(zip(weights, self._run, counts, strict=True)):
+            self.rows[b, :count] += np.arange(count)
+            self.guidance[b, :count] = own[run]
 
     def told(self, k: int) -> dict[str, Array]:
-        """What all rows are told at evaluation k and were not before: [R, ...] by input name."""
+        """What the rows are told at evaluation k and were not in the one before: [R, ...] by input name."""
         now = self._rows_at(k)
-        before = self._rows_at(k - 1) if k else [{} for _ in now]
+        before = self._rows_at(k - 1) if k > self.first else [{} for _ in now]
         return {
             name: np.stack([row[name] for row in now])
             for name in now[0]
@@ -230,19 +282,19 @@ class _Plan:
         }
 
     def _rows_at(self, k: int) -> list[Row]:
-        return [row for sample in self._samples for row in _latest(sample.conditions, k)]
-
-    def _check_lengths(self) -> None:
-        """Rows share a batch, so their prompts are equally long."""
-        rows = (row for k in (0, *self.changes) for row in self._rows_at(k))
-        lengths = sorted({len(row["encoder_hidden_states"]) for row in rows})
-        if len(lengths) > 1:
-            raise InputError(
-                f"the prompts of one batch are {' and '.join(map(str, lengths))} tokens long; "
-                "follow the shorter ones with empty chunks"
-            )
+        return [
+            one.rows_at(k)[index]
+            for one, run in zip(self._conditions, self._run, strict=True)
+            for index in run
+        ]
 
 
-def _latest(conditions: Conditions, k: int) -> Sequence[Row]:
-    last = max((change for change in conditions.changes if change <= k), default=None)
-    return conditions.rows if last is None else conditions.changes[last]
+def _check_lengths(conditions: Sequence[Conditions], evaluations: Iterable[int]) -> None:
+    """Rows share a batch, so their prompts are equally long."""
+    rows = (row for k in evaluations for one in conditions for row in one.rows_at(k))
+    lengths = sorted({len(row["encoder_hidden_states"]) for row in rows})
+    if len(lengths) > 1:
+        raise InputError(
+            f"the prompts of one batch are {' and '.join(map(str, lengths))} tokens long; "
+            "follow the shorter ones with empty chunks"
+        )

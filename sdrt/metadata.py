@@ -99,6 +99,7 @@ def _own(request: Request, manifest: Manifest, backend: str) -> dict[str, Any]:
         "eta": request.eta,
         "spacing": request.spacing,
         "seed": request.seed,
+        "guidance_interval": request.guidance_interval,
         "prompt_syntax": request.prompt_syntax,
         "clip_skip": request.clip_skip,
         **_pictures(request),

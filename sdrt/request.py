@@ -17,6 +17,7 @@ from sdrt.source_images import image_size
 MAX_PIXELS = 2048 * 2048
 MAX_STEPS = 200
 MAX_COUNT = 100
+WHOLE = (0.0, 1.0)
 IMAGE_GUIDANCE = 1.5  # as in diffusers and in the paper's figures
 _SEEDS = 2**32
 
@@ -33,6 +34,7 @@ class Request:
     """A complete, valid request. width, height: pixels; picture i of `count` uses seed + i.
 
     spacing, sigma_schedule, eta: None, `plain` and None where the sampler has no choice.
+    guidance_interval: the part of the steps that is guided, of 0 to 1; the others run no negative prompt.
     clip_skip: the layer of the text encoder whose states are used, counted from the last, 1.
     init_image, mask, image_guidance: of models that are shown a picture; white is what an inpainting model
     paints, and an image_guidance above 1 keeps an edit model closer to the picture.
@@ -52,9 +54,15 @@ class Request:
     count: int
     prompt_syntax: Syntax
     clip_skip: int
+    guidance_interval: tuple[float, float] = WHOLE
     init_image: Path | None = None
     mask: Path | None = None
     image_guidance: float | None = None
+
+    def is_guided(self, step: int) -> bool:
+        """Whether guidance is on in a step, counted from 0."""
+        first, last = self.guidance_interval
+        return first <= step / self.steps < last
 
     def prompts(self) -> Prompts:
         """The prompts as their syntax reads them."""
@@ -97,6 +105,7 @@ def resolve_request(
     count: int = 1,
     prompt_syntax: Syntax = "a1111",
     clip_skip: int | None = None,
+    guidance_interval: tuple[float, float] = WHOLE,
     init_image: Path | str | None = None,
     mask: Path | str | None = None,
     image_guidance: float | None = None,
@@ -138,6 +147,7 @@ def resolve_request(
         seed=secrets.randbelow(_SEEDS) if seed in (None, -1) else int(seed or 0),
         count=_at_least_one("count", count),
         prompt_syntax=prompt_syntax,
+        guidance_interval=_interval(manifest.conditioning, guidance_interval),
         clip_skip=manifest.text[0].clip_skip if clip_skip is None else int(clip_skip),
         init_image=init_image,
         mask=mask,
@@ -202,6 +212,17 @@ def _image_guidance(model: Conditioning, asked: float | None) -> float | None:
     if not math.isfinite(guidance):
         raise InputError(f"image guidance is {guidance}; expected a finite number, 1 for none")
     return guidance
+
+
+def _interval(model: Conditioning, asked: tuple[float, float]) -> tuple[float, float]:
+    first, last = asked
+    if not 0 <= first < last <= 1:
+        raise InputError(
+            f"the guidance interval is {first:g} to {last:g}; expected parts of the steps, such as 0 to 0.6"
+        )
+    if model.guidance_embedding is not None and asked != WHOLE:
+        raise InputError("this model has its guidance built in; leave --guidance-interval out")
+    return (first, last)
 
 
 def _side(name: str, value: int, multiple: int) -> int:

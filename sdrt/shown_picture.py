@@ -34,7 +34,7 @@ class MaskedPicture:
     def condition(self, told: Conditions, noise: NoiseGenerator) -> Conditions:
         """All rows are shown the same, drawn with the next of `noise`."""
         shown = np.concatenate([self._mask[None], self._scale * self._latents.sample(noise)])
-        return _each(told, told.guidance, lambda rows: [{**row, NAME: shown} for row in rows])
+        return _each(told, lambda rows: [{**row, NAME: shown} for row in rows])
 
 
 class PictureToChange:
@@ -54,25 +54,31 @@ class PictureToChange:
     def condition(self, told: Conditions, noise: NoiseGenerator) -> Conditions:
         """The first of several rows, the negative prompt's, is told once more without the picture."""
         extra = 1.0 if self._guidance is None else self._guidance
-        first, *others = told.guidance
-        if not others or extra == 1.0:
-            return _each(told, told.guidance, self._shown)
+        if len(told.rows) == 1 or extra == 1.0:
+            return _each(told, self._shown)
         none = np.zeros_like(self._latents)
-        return _each(
-            told,
-            [1.0 - extra, first + extra - 1.0, *others],
-            lambda rows: [{**rows[0], NAME: none}, *self._shown(rows)],
-        )
+
+        def weights(of_prompts: Sequence[float]) -> list[float]:
+            first, *others = of_prompts
+            return [1.0 - extra, first + extra - 1.0, *others] if first != 0.0 else [0.0, first, *others]
+
+        return _each(told, lambda rows: [{**rows[0], NAME: none}, *self._shown(rows)], weights)
 
     def _shown(self, rows: Sequence[Row]) -> list[Row]:
         return [{**row, NAME: self._latents} for row in rows]
 
 
 def _each(
-    told: Conditions, guidance: Sequence[float], shown: Callable[[Sequence[Row]], list[Row]]
+    told: Conditions,
+    shown: Callable[[Sequence[Row]], list[Row]],
+    weights: Callable[[Sequence[float]], Sequence[float]] = lambda weights: weights,
 ) -> Conditions:
-    changes = {k: shown(rows) for k, rows in told.changes.items()}
-    return Conditions(rows=shown(told.rows), guidance=guidance, changes=changes)
+    return Conditions(
+        rows=shown(told.rows),
+        guidance=weights(told.guidance),
+        changes={k: shown(rows) for k, rows in told.changes.items()},
+        reweighed={k: weights(own) for k, own in told.reweighed.items()},
+    )
 
 
 def _image(request: Request) -> NDArray[np.float32]:

@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 @click.option("-N", "--negative", metavar="TEXT", default="", help="What the picture should not show.")
 @click.option("--steps", type=int, help="Sampler steps.  [default: the model's]")
 @click.option("-g", "--guidance", type=float, help="Guidance scale; 1 is none.  [default: the model's]")
+@click.option(
+    "--guidance-interval",
+    nargs=2,
+    type=float,
+    default=(0.0, 1.0),
+    metavar="FROM TO",
+    help="Parts of the steps that are guided; the others take half the time.",
+)
 @click.option("--sampler", metavar="NAME", help="As `sdrt samplers` lists them.  [default: the model's]")
 @sampler_options
 @click.option("--seed", type=int, default=-1, help="Picture i uses seed + i; -1 is a random seed.")

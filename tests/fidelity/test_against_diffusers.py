@@ -66,14 +66,14 @@ def pipeline(demo_bundle):
     return Pipeline.load(demo_bundle("fp32"))
 
 
-def reference_pixels(pipeline, request):
+def reference_pixels(pipeline, request, **options):
     name, settings = SCHEDULERS[request.sampler]
     if request.sigma_schedule != "plain":
         settings = {**settings, f"use_{request.sigma_schedule}_sigmas": True}
     if request.spacing is not None:
         settings = {**settings, "timestep_spacing": request.spacing}
     pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.trained_with, **settings)
-    return picture(pipeline, request, eta=request.eta or 0.0)
+    return picture(pipeline, request, eta=request.eta or 0.0, **options)
 
 
 @pytest.mark.parametrize(("precision", "least"), [("fp32", 50.0), ("fp16", 35.0)])
@@ -114,3 +114,31 @@ def test_every_sampler_gives_diffusers_picture(sampler, options, pipeline, refer
     prompt = "a red circle and a blue square on white"
     (picture,) = pipeline.generate(prompt, sampler=sampler, steps=6, seed=5, **options)
     assert psnr(picture.pixels, reference_pixels(reference, picture.request)) >= 50.0
+
+
+@pytest.mark.parametrize("last", [0.3, 0.5])
+def test_guidance_for_some_steps(last, pipeline, reference):
+    """As diffusers' callback for dynamic guidance does it: from a step on, the prompt's row alone."""
+    settings = {"sampler": "euler", "steps": 10, "seed": 6, "guidance_scale": 4.0, "width": 64, "height": 64}
+    prompt = "a large red circle on a blue background"
+    (ours,) = pipeline.generate(prompt, guidance_interval=(0.0, last), **settings)
+    (guided,) = pipeline.generate(prompt, **settings)
+    calls = []
+
+    def stop_guiding(theirs, step, _, tensors):
+        calls.append(step)
+        if step + 1 == round(last * 10):
+            theirs._guidance_scale = 1.0
+            tensors["prompt_embeds"] = tensors["prompt_embeds"].chunk(2)[-1]
+        return tensors
+
+    request = ours.request
+    pixels = reference_pixels(
+        reference,
+        request,
+        callback_on_step_end=stop_guiding,
+        callback_on_step_end_tensor_inputs=["prompt_embeds"],
+    )
+    assert len(calls) == 10
+    assert psnr(ours.pixels, pixels) >= 50.0
+    assert psnr(ours.pixels, guided.pixels) < 40.0

@@ -141,7 +141,7 @@ def replay(sample):
     for k, (matrix, c_in, t, noisy) in enumerate(replayed):
         m = sum(
             weight * predict(c_in * state[:1], np.array([t]), row[None].astype(float))[0]
-            for weight, row in zip(sample.conditions.guidance, embeddings_of(sample, k), strict=True)
+            for weight, row in zip(sample.conditions.guidance_at(k), embeddings_of(sample, k), strict=True)
         )
         z = sample.noise.randn((1, *SHAPE))[0] if noisy else np.zeros(SHAPE)
         state = np.tensordot(matrix, np.stack([*state, m, z]), axes=1)
@@ -189,6 +189,26 @@ def test_network_sees_each_samples_rows(runtime, step):
             np.testing.assert_array_equal(sample[row], sample[owners.index(b)])
         expected = [row for one in samples for row in embeddings_of(one, k)]
         np.testing.assert_array_equal(embeddings, expected)
+
+
+def test_rows_without_weight_are_not_run(runtime, step):
+    """Guidance in the middle of a run, beside a sample that is guided throughout; state passes through."""
+    rows = [told(prompt(-0.2)), told(prompt(0.3))]
+    table = ancestral(6)
+
+    def make(reweighed, seed):
+        noise = NoiseGenerator(seed)
+        latents = initial_latents(table, noise, SHAPE)
+        conditions = Conditions(rows=rows, guidance=[0.0, 1.0], reweighed=reweighed)
+        return Sample(table=table, conditions=conditions, latents=latents, noise=noise)
+
+    interval = {2: [-1.5, 2.5], 4: [0.0, 1.0]}
+    unet = FakeUnet()
+    both = denoise(runtime, step, [make(interval, 3), make({0: [-3.0, 4.0]}, 4)], unet)
+    assert [len(evaluation[0]) for evaluation in unet.rows] == [3, 3, 4, 4, 3, 3]
+    for result, sample in zip(both, (make(interval, 3), make({0: [-3.0, 4.0]}, 4)), strict=True):
+        expected = replay(sample)
+        np.testing.assert_allclose(result, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
 def test_first_input_is_scaled_noise(runtime, step):

@@ -85,6 +85,13 @@ def test_guidance_beyond_what_the_network_bears(refused):
     assert "unet" in line
 
 
+@pytest.mark.parametrize(
+    "interval", [("0.5", "0.5"), ("0.6", "0.2"), ("-0.1", "1"), ("0", "1.5"), ("nan", "1")]
+)
+def test_guidance_interval(refuses, interval):
+    refuses("--guidance-interval", *interval, says=("the guidance interval is", "such as 0 to 0.6"))
+
+
 @pytest.mark.parametrize("seed", [-2, 2**64])
 def test_seed(refuses, seed):
     refuses("--seed", str(seed), says=(f"seed is {seed}; expected 0 to {2**64 - 1}, or -1",))
