@@ -199,11 +199,11 @@ def test_parameters_that_no_file_changes_stay_in_their_dtype(demo_checkpoint, tm
 def test_an_export_with_a_file_that_does_not_fit(tmp_path):
     from click.testing import CliRunner
 
+    from sdrt.cli import cli
     from sdrt.errors import InputError
-    from sdrt_export.cli import export
 
     path = lora_files.write(tmp_path / "xl.safetensors", {"lora_te2_x.alpha": np.float32(1)})
-    arguments = ["demo", "-o", str(tmp_path / "bundle"), "--lora", f"{path}:0.5"]
+    arguments = ["export", "demo", "-o", str(tmp_path / "bundle"), "--lora", f"{path}:0.5"]
     with pytest.raises(InputError, match=r"xl\.safetensors does not fit: the model has no text_encoder_2"):
-        CliRunner().invoke(export, arguments, catch_exceptions=False)
+        CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert [file.name for file in tmp_path.iterdir()] == ["xl.safetensors"]
