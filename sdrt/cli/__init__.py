@@ -21,6 +21,7 @@ COMMANDS = {
     "info": ("sdrt.cli.info:info", "Show what a bundle holds, or how a picture was made."),
     "verify": ("sdrt.cli.verify:verify", "Check every file of a bundle."),
     "samplers": ("sdrt.cli.samplers:samplers", "List the samplers, or show one in numbers."),
+    "bench": ("sdrt_bench.cli:bench", "Measure speed and sameness against other programs."),
     "doctor": ("sdrt.cli.doctor:doctor", "Show what is installed, what is missing and how to get it."),
 }
 INTERRUPTED = 130  # as a shell reports a process ended by SIGINT

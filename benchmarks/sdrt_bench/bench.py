@@ -1,0 +1,116 @@
+"""A scenario from beginning to end: speed, scaling, pictures, gates."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sdrt.errors import SdrtError
+from sdrt_bench import machine, matrix_peak, quality
+from sdrt_bench.models import prepare
+from sdrt_bench.peers import Kept
+from sdrt_bench.peers.process import PeerAbsentError, PeerFailedError, PeerProcess, Session
+from sdrt_bench.report import PeerReport, Report
+from sdrt_bench.scenario import Scenario
+from sdrt_bench.speed import Open, Progress, Rounds, job_of, run_rounds, run_scaling
+
+Pictures = dict[str, dict[tuple[str, str], Kept]]
+
+
+def bench(
+    scenario: Scenario, command: str, *, pythons: Mapping[str, str], progress: Progress
+) -> tuple[Report, Pictures]:
+    """Measure a scenario; also returns the pictures that were compared, by peer.
+
+    command: what the report says was run. pythons: interpreters of peers that live in another environment.
+    Raises SdrtError if the reference cannot be run: nothing could be compared.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        starts = prepare(scenario, folder / "bundles", progress)
+
+        def open_peer(name: str) -> Session:
+            python = pythons.get(name)
+            return PeerProcess(starts[name]) if python is None else PeerProcess(starts[name], python)
+
+        progress("matrix products")
+        peaks = matrix_peak.measure()
+        rounds = run_rounds(scenario, open_peer, progress)
+        reference = scenario.reference
+        if reference not in rounds.measured:
+            why = rounds.absent.get(reference) or rounds.failed.get(reference)
+            raise SdrtError(f"the reference {reference} cannot be run: {why}; name another in the scenario")
+        scaling = tuple(run_scaling(scenario, rounds.measured, open_peer, progress))
+        operations = _operations(scenario, rounds, open_peer)
+        pictures, scores = _pictures(scenario, rounds, open_peer, folder, progress)
+        graphs = {
+            peer: quality.graph_fidelity(Path(starts[peer].model))
+            for peer, settings in scenario.peers.items()
+            if settings.runner == "sdrt"
+        }
+    peers = {}
+    for peer, settings in scenario.peers.items():
+        measured = rounds.measured.get(peer)
+        speed = measured.speed(scenario.batch) if measured else None
+        found = pictures.get(peer)
+        compared = quality.compare(found, pictures[reference], scores[peer]) if found else None
+        teraflops = (
+            operations["unet"] * scenario.batch / speed.evaluation.median / 1e12
+            if speed and "unet" in operations
+            else None
+        )
+        peak = matrix_peak.peak(peaks, settings.precision)
+        peers[peer] = PeerReport(
+            absent=rounds.absent.get(peer),
+            failed=rounds.failed.get(peer),
+            speed=speed,
+            quality=compared,
+            graphs=graphs.get(peer, {}),
+            teraflops=teraflops,
+            of_peak=teraflops / peak if teraflops is not None and peak is not None else None,
+            missed=()
+            if peer in rounds.absent
+            else quality.missed_gates(settings, compared, graphs.get(peer, {})),
+        )
+    report = Report(
+        command=command,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=machine.describe(),
+        load_average=tuple(rounds.load_average),
+        peak_teraflops=peaks,
+        scenario=scenario,
+        operations=operations,
+        peers=peers,
+        scaling=scaling,
+    )
+    return report, pictures
+
+
+def _operations(scenario: Scenario, rounds: Rounds, open_peer: Open) -> dict[str, float]:
+    """Counted in the graphs of the first bundle; the work of the other peers is the same."""
+    for name, settings in scenario.peers.items():
+        if settings.runner == "sdrt" and name in rounds.measured:
+            with open_peer(name) as session:
+                session.load()
+                return session.operations(job_of(scenario))
+    return {}
+
+
+def _pictures(
+    scenario: Scenario, rounds: Rounds, open_peer: Open, folder: Path, progress: Progress
+) -> tuple[Pictures, dict[str, dict[str, float]]]:
+    pictures: Pictures = {}
+    scores: dict[str, dict[str, float]] = {}
+    for name in list(rounds.measured):
+        progress(f"pictures: {name}")
+        try:
+            with open_peer(name) as session:
+                session.load()
+                pictures[name] = quality.make_pictures(scenario, session, folder)
+                scores[name] = quality.demo_scores(scenario, session, folder)
+        except (PeerAbsentError, PeerFailedError) as error:
+            rounds.failed[name] = str(error)
+            pictures.pop(name, None)
+    return pictures, scores

@@ -1,0 +1,92 @@
+"""`sdrt bench`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from sdrt.errors import InputError
+
+EXISTING = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+class _ScenarioGroup(click.Group):
+    """What is no command is a scenario: `sdrt bench demo` is `sdrt bench run demo`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands:
+            args = ["run", *args]
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_ScenarioGroup)
+def bench() -> None:
+    """Measure speed and sameness against what else makes the same pictures.
+
+    \b
+    sdrt bench demo
+    sdrt bench my-scenario.toml -o report
+    sdrt bench compare before/report.json after/report.json
+    """
+
+
+@bench.command()
+@click.argument("scenario")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder.  [default: bench-SCENARIO]")
+@click.option(
+    "--python",
+    "pythons",
+    multiple=True,
+    metavar="PEER=PATH",
+    help="Run a peer with the Python of another environment; may be given several times.",
+)
+@click.option("--rounds", type=click.IntRange(min=1), help="Instead of the scenario's.")
+@click.option("--warm", type=click.IntRange(min=1), help="Pictures per round, instead of the scenario's.")
+@click.option("--steps", type=click.IntRange(min=1), help="Instead of the scenario's.")
+@click.option("--peer", "only", multiple=True, help="Only this peer, and the reference.")
+def run(
+    scenario: str,
+    output: Path | None,
+    pythons: tuple[str, ...],
+    rounds: int | None,
+    warm: int | None,
+    steps: int | None,
+    only: tuple[str, ...],
+) -> None:
+    """Measure SCENARIO (a TOML file, or demo) and write report.json.
+
+    Exits with 1 if a peer misses a gate of the scenario.
+    """
+    from sdrt.cli.status import status
+    from sdrt_bench import report as reports
+    from sdrt_bench import scenario as scenarios
+    from sdrt_bench.bench import bench as measure
+
+    path = scenarios.find(scenario)
+    asked = scenarios.adjusted(scenarios.read(path), rounds=rounds, warm=warm, steps=steps, only=only)
+    elsewhere = dict(_split(python, asked.peers) for python in pythons)
+    folder = output or Path(f"bench-{path.stem}")
+    folder.mkdir(parents=True, exist_ok=True)
+    options = {"--rounds": rounds, "--warm": warm, "--steps": steps}
+    words = ["sdrt", "bench", scenario]
+    words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    words += [word for peer in only for word in ("--peer", peer)]
+    with status() as progress:
+        found, _ = measure(asked, shlex.join(words), pythons=elsewhere, progress=progress)
+    reports.write(found, folder / "report.json")
+    click.echo(f"{folder / 'report.json'}")
+    for missed in found.missed:
+        click.echo(f"missed: {missed}", err=True)
+    if found.missed:
+        raise SystemExit(1)
+
+
+def _split(python: str, peers: dict[str, object]) -> tuple[str, str]:
+    name, equals, path = python.partition("=")
+    if not equals or name not in peers:
+        raise InputError(f"--python {python} is not PEER=PATH with one of {', '.join(peers)}")
+    return name, path

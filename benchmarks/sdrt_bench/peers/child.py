@@ -1,0 +1,92 @@
+"""The child's side: one peer, told what to do on stdin, a line of JSON for each command.
+
+python -m sdrt_bench.peers.child '{"runner": "sdrt", ...}'
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import resource
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TextIO
+
+import msgspec
+import numpy as np
+
+from sdrt_bench.peers import MODULES, NOT_DRIVEN, Answer, Command, Peer, PeerStart
+
+
+def open_peer(start: PeerStart) -> Peer:
+    """The peer, with all it needs imported. Raises ImportError."""
+    if start.runner in NOT_DRIVEN:
+        importlib.import_module(NOT_DRIVEN[start.runner])
+        raise ImportError(f"{NOT_DRIVEN[start.runner]} is installed, and not driven by sdrt bench yet")
+    module = importlib.import_module(f"sdrt_bench.peers.{MODULES[start.runner]}")
+    peer: Peer = module.open_peer(start)
+    return peer
+
+
+def serve(start: PeerStart, commands: Iterable[str], answers: TextIO) -> None:
+    """Open the peer and answer one line to that, then one to each command; stops when there are no more."""
+    try:
+        peer = open_peer(start)
+    except ImportError as error:
+        _say(answers, Answer(absent=" ".join(str(error).split())))
+        return
+    _say(answers, Answer())
+    for line in commands:
+        try:
+            _say(answers, _answer(peer, msgspec.json.decode(line, type=Command)))
+        except Exception as error:  # of any library; the parent reports it and goes on with the others
+            text = " ".join(str(error).split())
+            _say(answers, Answer(error=f"{type(error).__name__}: {text}"))
+            return
+
+
+def _answer(peer: Peer, command: Command) -> Answer:
+    if command.do == "load":
+        peer.load()
+        return Answer(peak_mb=peak_mb())
+    if command.job is None:
+        raise ValueError(f"{command.do} needs a job")
+    if command.do == "operations":
+        from sdrt_bench.peers.runtime import RuntimePeer
+
+        if not isinstance(peer, RuntimePeer):
+            raise TypeError("operations are counted in sdrt's graphs")
+        return Answer(operations=peer.operations(command.job))
+    generated, kept = peer.generate(command.job)
+    if command.job.keep is not None:
+        np.savez(command.job.keep, pixels=kept.pixels, latents=kept.latents)
+    return Answer(generated=generated, peak_mb=peak_mb())
+
+
+def peak_mb() -> float:
+    """Most memory this process has held, in MB.
+
+    VmHWM where there is one: ru_maxrss also counts the process that this one was started from.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _say(answers: TextIO, answer: Answer) -> None:
+    answers.write(msgspec.json.encode(answer).decode() + "\n")
+    answers.flush()
+
+
+def main() -> None:
+    """Serve the parent. What libraries print goes to stderr, so that it cannot be taken for an answer."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    serve(msgspec.json.decode(sys.argv[1], type=PeerStart), sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()

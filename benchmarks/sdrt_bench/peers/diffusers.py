@@ -1,0 +1,129 @@
+"""diffusers as a peer: eager, or its U-Net compiled; the base of those that share its pipeline's interface."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+
+from sdrt.errors import InputError
+from sdrt_bench.peers import Generated, Job, Kept, PeerStart
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "dpmpp_2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
+}
+
+
+class Timers:
+    """Functions that add how long they take to a list, by stage."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, list[float]] = defaultdict(list)
+
+    def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, timed."""
+
+        def run(*args: Any, **settings: Any) -> Any:
+            started = time.perf_counter()
+            result = function(*args, **settings)
+            self.runs[stage].append(time.perf_counter() - started)
+            return result
+
+        return run
+
+
+class DiffusersPeer:
+    """A checkpoint in diffusers' pipeline."""
+
+    dtype = torch.float32  # of the latents that the pipeline is given
+
+    def __init__(self, start: PeerStart) -> None:
+        self.start = start
+        self.timers = Timers()
+
+    def load(self) -> None:
+        """Load the checkpoint and put timers around its networks."""
+        self.pipeline = self.open()
+        self.pipeline.set_progress_bar_config(disable=True)
+        self._trained_with = dict(self.pipeline.scheduler.config)
+        self.time_networks()
+
+    def open(self) -> Any:
+        """The pipeline."""
+        self.dtype = DTYPES[self.start.precision]
+        return StableDiffusionPipeline.from_pretrained(
+            Path(self.start.model), torch_dtype=self.dtype, safety_checker=None, local_files_only=True
+        )
+
+    def time_networks(self) -> None:
+        """Put timers around the networks."""
+        parts, timed = self.pipeline, self.timers.timed
+        unet = parts.unet.forward
+        if self.start.runner == "diffusers-compiled":
+            unet = torch.compile(unet)
+        parts.unet.forward = timed("unet", unet)
+        parts.text_encoder.forward = timed("text", parts.text_encoder.forward)
+        parts.vae.decode = timed("vae", parts.vae.decode)
+
+    def generate(self, job: Job) -> tuple[Generated, Kept]:
+        """Make the pictures."""
+        self._schedule(job.sampler)
+        self.timers.runs.clear()
+        latents: list[Any] = []
+
+        def after_step(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            latents.append(tensors["latents"][0].float().numpy().copy())
+            return tensors
+
+        with torch.inference_mode():
+            started = time.perf_counter()
+            generators = [torch.Generator("cpu").manual_seed(job.seed + i) for i in range(job.batch)]
+            images = self.pipeline(
+                [job.prompt] * job.batch,
+                width=job.width,
+                height=job.height,
+                num_inference_steps=job.steps,
+                guidance_scale=job.guidance_scale,
+                latents=self._noise(job, generators),
+                generator=generators,
+                output_type="np",
+                callback_on_step_end=after_step if job.keep else None,
+            ).images
+            seconds = time.perf_counter() - started
+        generated = Generated(
+            seconds=seconds,
+            text=sum(self.timers.runs["text"]),
+            evaluations=tuple(self.timers.runs["unet"]),
+            vae=sum(self.timers.runs["vae"]),
+        )
+        return generated, Kept(pixels=np.round(images * 255).astype(np.uint8), latents=np.array(latents))
+
+    def _schedule(self, sampler: str) -> None:
+        if sampler not in SCHEDULERS:
+            raise InputError(f"sampler {sampler} is not one that peers share: {', '.join(SCHEDULERS)}")
+        name, settings = SCHEDULERS[sampler]
+        self.pipeline.scheduler = getattr(diffusers, name).from_config(self._trained_with, **settings)
+
+    def _noise(self, job: Job, generators: list[torch.Generator]) -> Any:
+        """Where the run starts, drawn in float32 whatever the precision: torch draws others in bf16."""
+        channels, factor = 4, self.pipeline.vae_scale_factor
+        shape = (1, channels, job.height // factor, job.width // factor)
+        drawn = [torch.randn(shape, generator=generator) for generator in generators]
+        return torch.cat(drawn).to(self.dtype)
+
+
+def open_peer(start: PeerStart) -> DiffusersPeer:
+    """diffusers, imported with the class that is used."""
+    return DiffusersPeer(start)

@@ -1,0 +1,130 @@
+"""What `sdrt bench` measures: a scenario, read from TOML with nothing left to guess."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from sdrt.errors import InputError, UnknownNameError
+
+FOLDER = Path(__file__).parent / "scenarios"
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+RunnerName = Literal[
+    "sdrt", "diffusers", "diffusers-compiled", "optimum", "openvino-genai", "stable-diffusion-cpp"
+]
+
+
+class PeerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One way to make the pictures.
+
+    runner: which program; backend: of sdrt. precision: what its networks compute in.
+    bundle: for sdrt, a folder or a name under engines/; without it the scenario's source is exported.
+    least_psnr (dB), least_ssim: of each picture against the reference's; None is no gate.
+    """
+
+    runner: RunnerName
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    backend: str = "onnxruntime"
+    bundle: str | None = None
+    least_psnr: float | None = None
+    least_ssim: float | None = None
+
+
+class FidelitySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which pictures are compared: prompts x seeds x samplers.
+
+    scored: how many prompts of the demo model are judged for colour, shape and background.
+    """
+
+    prompts: tuple[str, ...]
+    seeds: tuple[Count, ...] = (1,)
+    samplers: tuple[str, ...] = ()
+    scored: Count = 0
+
+
+class ScalingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Values that replace the scenario's, one at a time. sizes: width and height in pixels."""
+
+    peers: tuple[str, ...]
+    batch: tuple[Positive, ...] = ()
+    sizes: tuple[Positive, ...] = ()
+    steps: tuple[Positive, ...] = ()
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model, a request, and who is to answer it.
+
+    source: as given to `sdrt export`. rounds: how often each peer is started anew, in turn; warm: pictures
+    it makes each time after its first. reference: the peer whose pictures are the right ones.
+    """
+
+    title: str
+    source: str
+    prompt: str
+    width: Positive
+    height: Positive
+    steps: Positive
+    sampler: str
+    guidance_scale: float
+    batch: Positive = 1
+    rounds: Positive = 3
+    warm: Positive = 5
+    reference: str
+    peers: dict[str, PeerSettings]
+    fidelity: FidelitySettings
+    scaling: ScalingSettings | None = None
+
+
+def find(name: str) -> Path:
+    """The file of a scenario: a path, or the name of one that comes with sdrt.
+
+    Raises UnknownNameError with the names there are.
+    """
+    path = FOLDER / f"{name}.toml"
+    if Path(name).name == name and path.is_file():
+        return path
+    if Path(name).is_file():
+        return Path(name)
+    raise UnknownNameError("scenario", name, sorted(file.stem for file in FOLDER.glob("*.toml")))
+
+
+def read(path: Path) -> Scenario:
+    """Read and check a scenario. Raises InputError naming the field."""
+    try:
+        scenario = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Scenario)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise InputError(f"{path} is not a scenario: {error}") from None
+    for named in (scenario.reference, *(scenario.scaling.peers if scenario.scaling else ())):
+        if named not in scenario.peers:
+            raise InputError(f"{path} names the peer {named!r}, which is not among its [peers]")
+    return scenario
+
+
+def adjusted(
+    scenario: Scenario, *, rounds: int | None, warm: int | None, steps: int | None, only: Sequence[str]
+) -> Scenario:
+    """A scenario with what is not None in place of its own; only: peers that stay, beside the reference.
+
+    Raises UnknownNameError for a peer that it does not have.
+    """
+    for name in only:
+        if name not in scenario.peers:
+            raise UnknownNameError("peer", name, scenario.peers)
+    kept = {*only, scenario.reference} if only else set(scenario.peers)
+    changes = {"rounds": rounds, "warm": warm, "steps": steps}
+    scaling = scenario.scaling
+    return msgspec.structs.replace(
+        scenario,
+        peers={name: peer for name, peer in scenario.peers.items() if name in kept},
+        scaling=scaling
+        and msgspec.structs.replace(scaling, peers=tuple(name for name in scaling.peers if name in kept)),
+        **{name: value for name, value in changes.items() if value is not None},
+    )
