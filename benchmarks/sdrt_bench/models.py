@@ -50,7 +50,5 @@ def _checkpoint(source: str) -> Path:
 
         return DEMO_FOLDER
     if not Path(source).is_dir():
-        raise InputError(
-            f"{source} is no folder; peers other than sdrt take one in diffusers layout, or demo"
-        )
+        raise InputError(f"{source} is no folder; peers take one in diffusers layout, or demo")
     return Path(source)

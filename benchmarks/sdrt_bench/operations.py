@@ -1,7 +1,7 @@
 """Floating-point operations of a graph at given shapes, a multiply-add being two.
 
-onnxruntime itself tells the shapes: the graph is run once, unoptimised, with zeros and with profiling on. What is
-counted is what is worth counting: matrix products, convolutions and attention.
+onnxruntime itself tells the shapes: the graph is run once, unoptimised, with zeros and with profiling on.
+What is counted is what is worth counting: matrix products, convolutions and attention.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """One line to a child. `operations` counts those of the graphs at the job's size, which sdrt alone can."""
+    """One line to a child. `operations` counts those of the graphs at the job's size; sdrt's alone."""
 
     do: Literal["load", "generate", "operations"]
     job: Job | None = None

@@ -1,4 +1,4 @@
-"""diffusers as a peer: eager, or its U-Net compiled; the base of those that share its pipeline's interface."""
+"""diffusers as a peer, eager or with its U-Net compiled; and the base of peers with its interface."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class PeerProcess:
     """
 
     def __init__(self, start: PeerStart, python: str = sys.executable) -> None:
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process
         self.peak_mb = 0.0
         command = [python, "-m", "sdrt_bench.peers.child", msgspec.json.encode(start).decode()]
         started = time.perf_counter()
