@@ -72,6 +72,11 @@ def read_initializers(graph: Path) -> dict[str, Initializer]:
     return {one.name: one for one in found}
 
 
+def missing_weight(graph: Path, name: str) -> BundleError:
+    """What to raise if a weight that shall be replaced is not in the graph."""
+    return BundleError(f"{graph} has no weight {name} to replace; export the bundle again")
+
+
 def with_external_shapes(graph: Path, shapes: Mapping[str, tuple[int, ...]]) -> bytes:
     """An ONNX file as if these initializers were external and of these shapes: to be replaced, not read."""
     model = memoryview(graph.read_bytes())

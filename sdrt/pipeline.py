@@ -34,6 +34,8 @@ from sdrt.verified import VerifiedFiles, cache_folder
 # pictures of one batch together have at most this many pixels: on a CPU larger batches gain nothing
 _BATCH_PIXELS = 512 * 512
 _MAX_BATCH = 8
+# what takes the time; the other graphs run once for many steps, so float32 costs nothing in them
+_MAY_BE_ROUNDED: frozenset[GraphName] = frozenset({"unet", "vae_decoder"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +242,7 @@ class Pipeline:
             self._progress(f"merging LoRA into {name}")
             overrides = {**merged_initializers(path, self._changes[name]), **overrides}
         self._progress(f"loading {name}")
-        graph = self.runtime.load(path, overrides=overrides)
+        graph = self.runtime.load(path, exact=name not in _MAY_BE_ROUNDED, overrides=overrides)
         for kind, said, found in (
             ("inputs", entry.inputs, graph.inputs),
             ("outputs", entry.outputs, graph.outputs),

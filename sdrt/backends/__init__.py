@@ -13,23 +13,36 @@ from sdrt.errors import UnknownNameError
 
 __all__ = ["BACKENDS", "Array", "Backend", "Buffer", "Device", "Runtime", "open_runtime"]
 
-# name -> module; imported only when asked for
-BACKENDS: Mapping[str, str] = {
-    "onnxruntime": "sdrt.backends.onnxruntime",
+# name -> module, imported only when asked for, and the precision that networks compute in;
+# None: the graph's, or the quickest that the backend can answer for
+BACKENDS: Mapping[str, tuple[str, str | None]] = {
+    "onnxruntime": ("sdrt.backends.onnxruntime", None),
+    "openvino": ("sdrt.backends.openvino", None),
+    "openvino:f32": ("sdrt.backends.openvino", "f32"),
+    "openvino:bf16": ("sdrt.backends.openvino", "bf16"),
 }
 
 
 class Runtime(Protocol):
-    """A backend opened on a device: loads graphs for it."""
+    """A backend opened on a device: loads graphs for it.
+
+    name: one of BACKENDS; where the precision is a choice, the one that says which it is.
+    """
 
     name: str
     device: Device
 
     def load(
-        self, graph: Path, *, small: bool = False, overrides: Mapping[str, Array] = MappingProxyType({})
+        self,
+        graph: Path,
+        *,
+        small: bool = False,
+        exact: bool = False,
+        overrides: Mapping[str, Array] = MappingProxyType({}),
     ) -> Backend:
         """Load one graph. small: it is a handful of operators, not worth more than one thread.
 
+        exact: compute in nothing coarser than the graph says, as is done for small ones anyhow.
         overrides: initializers to take in place of the file's, by name, in their dtypes. The backend may keep
         them as they are while the graph is loaded: they must not be written to.
 
@@ -46,5 +59,7 @@ def open_runtime(name: str) -> Runtime:
     """
     if name not in BACKENDS:
         raise UnknownNameError("backend", name, BACKENDS)
-    runtime: Runtime = importlib.import_module(BACKENDS[name]).Runtime()
+    module, precision = BACKENDS[name]
+    arguments = () if precision is None else (precision,)
+    runtime: Runtime = importlib.import_module(module).Runtime(*arguments)
     return runtime

@@ -13,7 +13,7 @@ import numpy as np
 from sdrt.backends.host import HostDevice
 from sdrt.backends.protocol import Array, Buffer
 from sdrt.errors import BackendUnavailableError, BundleError, ComputeError, MissingExtraError
-from sdrt.onnx_initializers import read_initializers, with_external_shapes
+from sdrt.onnx_initializers import missing_weight, read_initializers, with_external_shapes
 from sdrt.tensors import TensorSpec
 
 if TYPE_CHECKING:
@@ -49,10 +49,16 @@ class Runtime:
         self.device = HostDevice()
 
     def load(
-        self, graph: Path, *, small: bool = False, overrides: Mapping[str, Array] = MappingProxyType({})
+        self,
+        graph: Path,
+        *,
+        small: bool = False,
+        exact: bool = False,
+        overrides: Mapping[str, Array] = MappingProxyType({}),
     ) -> OnnxRuntimeGraph:
         """Load one ONNX graph. small: run it on the calling thread alone. overrides: weights by initializer.
 
+        exact: makes no difference, everything is computed in the graph's precision.
         Raises BundleError naming the file if onnxruntime cannot load it, or if it lacks an initializer.
         """
         import onnxruntime
@@ -96,7 +102,7 @@ def _override(
     stored = read_initializers(graph)
     missing = next((name for name in overrides if name not in stored), None)
     if missing is not None:
-        raise BundleError(f"{graph} has no weight {missing} to replace; export the bundle again")
+        raise missing_weight(graph, missing)
     values = [
         onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)) for array in overrides.values()
     ]

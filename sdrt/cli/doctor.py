@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -15,6 +16,7 @@ from typing import Any
 import click
 
 import sdrt
+from sdrt.errors import SdrtError
 
 _EXTRAS = {
     "cpu": ("onnxruntime",),
@@ -45,7 +47,7 @@ def examine() -> dict[str, Any]:
     from sdrt.verified import cache_folder
 
     packages = {name: _version(name) for names in (_BASE, *_EXTRAS.values()) for name in names}
-    providers = _providers()
+    providers, backends = _providers(), _backends()
     return {
         "sdrt": sdrt.__version__,
         "python": platform.python_version(),
@@ -55,7 +57,8 @@ def examine() -> dict[str, Any]:
         "gpus": _gpus(),
         "packages": packages,
         "execution_providers": providers,
-        "can_generate": "CPUExecutionProvider" in providers,
+        "backends": backends,
+        "can_generate": bool(backends),
         "can_export": all(packages[name] for name in _EXTRAS["export"]),
         "models": exported_bundles(),
         "disk_free_gb": {
@@ -72,7 +75,7 @@ def _mend(packages: dict[str, str | None]) -> Iterator[str]:
             "onnxruntime and onnxruntime-gpu overwrite each other: "
             "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'sdrt[cuda]'"
         )
-    if not packages["onnxruntime"] and not packages["onnxruntime-gpu"]:
+    if not any(packages[name] for name in ("onnxruntime", "onnxruntime-gpu", "openvino")):
         yield "to generate pictures: pip install 'sdrt[cpu]'"
     missing = [name for name in _EXTRAS["export"] if not packages[name]]
     if missing:
@@ -90,6 +93,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     for name, version in report["packages"].items():
         yield f"  {name:18} {version or 'not installed'}"
     yield f"execution providers: {', '.join(report['execution_providers']) or 'none'}"
+    named = (name if name == taken else f"{name} ({taken})" for name, taken in report["backends"].items())
+    yield f"backends: {', '.join(named) or 'none'}"
     yield f"models: {', '.join(report['models'])}"
     for folder, free in report["disk_free_gb"].items():
         yield f"{free} GB free for {folder}"
@@ -111,6 +116,17 @@ def _providers() -> list[str]:
     except ImportError:
         return []
     return list(onnxruntime.get_available_providers())
+
+
+def _backends() -> dict[str, str]:
+    """The backends that open here; each with the name, and precision, that its pictures will say."""
+    from sdrt.backends import BACKENDS, open_runtime
+
+    opened = {}
+    for name in BACKENDS:
+        with contextlib.suppress(SdrtError):
+            opened[name] = open_runtime(name).name
+    return opened
 
 
 def _gpus() -> list[str]:

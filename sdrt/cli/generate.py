@@ -80,7 +80,11 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-pickle", is_flag=True, help="Read embeddings from .pt and .bin too: tensors and nothing else."
 )
-@click.option("--backend", default="onnxruntime", help="What runs the graphs.")
+@click.option(
+    "--backend",
+    default="onnxruntime",
+    help="What runs the graphs: onnxruntime; openvino (bfloat16 where the CPU has it), openvino:f32.",
+)
 @click.option(
     "-o",
     "--output",
@@ -218,5 +222,6 @@ def _json(request: Request, paths: list[Path], pipeline: Pipeline, **seconds: fl
     settings = {name: getattr(request, name) for name in request.__dataclass_fields__}
     rounded = {name: round(value, 4) for name, value in seconds.items()}
     added = describe_added(pipeline.loras, pipeline.embeddings)
-    said = {"pictures": pictures, "request": settings, **added, "seconds": rounded}
+    said = {"pictures": pictures, "request": settings, "backend": pipeline.runtime.name, **added}
+    said["seconds"] = rounded
     return json.dumps(said, indent=2, default=str)

@@ -182,12 +182,14 @@ class TestDoctor:
         assert report["can_generate"] is True
         assert report["packages"]["numpy"] == np.__version__
         assert "CPUExecutionProvider" in report["execution_providers"]
+        assert report["backends"]["onnxruntime"] == "onnxruntime"
         assert report["models"] == ["demo"]
         assert "can generate: yes" in sdrt_main("doctor").out
 
     def test_nothing_that_runs_graphs(self, sdrt_main, monkeypatch):
-        absent(monkeypatch, "onnxruntime")
-        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        absent(monkeypatch, "onnxruntime", "openvino")
+        for module in ("onnxruntime", "openvino"):
+            monkeypatch.setitem(sys.modules, module, None)
         result = sdrt_main("doctor")
         assert result.code == 1
         assert "can generate: no" in result.out

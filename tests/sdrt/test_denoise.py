@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from installed_backends import INSTALLED
 
 from sdrt.backends import open_runtime
 from sdrt.denoise import Conditions, Denoising, Sample, StepGraph, initial_latents
@@ -51,9 +52,9 @@ class FakeUnet:
         pass
 
 
-@pytest.fixture(scope="module")
-def runtime():
-    return open_runtime("onnxruntime")
+@pytest.fixture(scope="module", params=INSTALLED)
+def runtime(request):
+    return open_runtime(request.param)
 
 
 @pytest.fixture(scope="module")

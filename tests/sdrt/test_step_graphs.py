@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from installed_backends import INSTALLED
 
 from sdrt import graphs
 from sdrt.backends import open_runtime
@@ -23,9 +24,10 @@ def test_up_to_date(name):
     assert shipped == MADE[name].SerializeToString(deterministic=True), remedy
 
 
+@pytest.mark.parametrize("name", INSTALLED)
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_pixels_are_rounded_and_clamped(dtype):
-    runtime = open_runtime("onnxruntime")
+def test_pixels_are_rounded_and_clamped(dtype, name):
+    runtime = open_runtime(name)
     graph = runtime.load(graphs.path("pixels", dtype), small=True)
     values = np.array([-2, -1, -0.5, 0, 0.25, 0.5, 1, 3, np.nan, -np.inf], dtype)
     image = np.zeros((len(values), 3, 2, 2), dtype) + values[:, None, None, None]

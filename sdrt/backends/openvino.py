@@ -1,0 +1,186 @@
+"""The OpenVINO backend, on the CPU: float32, or bfloat16 where the CPU multiplies it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from sdrt.backends.host import HostBuffer, HostDevice
+from sdrt.backends.protocol import Array, Buffer
+from sdrt.errors import BackendUnavailableError, BundleError, ComputeError, MissingExtraError
+from sdrt.onnx_initializers import missing_weight
+from sdrt.onnx_signature import read_signature
+from sdrt.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    import openvino
+
+Precision = Literal["f32", "bf16"]
+
+_DEVICE = "CPU"
+_OUT_OF_MEMORY = re.compile(r"bad.alloc|out of memory|could not create a memory", re.IGNORECASE)
+
+
+class Runtime:
+    """Loads graphs with OpenVINO for the CPU.
+
+    precision: what networks compute in; None is bfloat16 where the CPU has it and else float32. Weights and
+    activations are rounded to it, inputs and outputs stay what the graph declares. `name` says which it is.
+    """
+
+    def __init__(self, precision: Precision | None = None) -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise MissingExtraError("openvino", "openvino") from None
+        self._core = openvino.Core()
+        if _DEVICE not in self._core.available_devices:
+            raise BackendUnavailableError("this build of openvino has no CPU device; reinstall openvino")
+        capable = "BF16" in self._core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16" and not capable:
+            raise BackendUnavailableError(
+                "this CPU has no bfloat16 (avx512_bf16 or amx_bf16); take --backend openvino:f32"
+            )
+        self.precision: Precision = precision or ("bf16" if capable else "f32")
+        self.name = f"openvino:{self.precision}"
+        self.device = HostDevice()
+
+    def load(
+        self,
+        graph: Path,
+        *,
+        small: bool = False,
+        exact: bool = False,
+        overrides: Mapping[str, Array] = MappingProxyType({}),
+    ) -> OpenVinoGraph:
+        """Load one ONNX graph. small: run it on one thread, in float32. exact: in float32.
+
+        overrides: weights by initializer. Raises BundleError naming the file if OpenVINO cannot load it, or
+        if it lacks an initializer; BackendUnavailableError if it would compute in another precision.
+        """
+        # read before: OpenVINO gives one tensor several names, and narrows shapes by what operators can do
+        inputs, outputs = read_signature(graph)
+        precision = "f32" if small or exact else self.precision
+        # `latency` is one stream with every core in it; the plugin would take bf16 by itself, unasked
+        settings: dict[str, str | int] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": precision,
+        }
+        if small:
+            settings["INFERENCE_NUM_THREADS"] = 1
+        try:
+            model = self._core.read_model(graph)
+            _override(model, graph, overrides)
+            compiled = self._core.compile_model(model, _DEVICE, settings)
+        except MemoryError:
+            raise _no_memory_to_load(graph) from None
+        except RuntimeError as error:
+            if _OUT_OF_MEMORY.search(str(error)):
+                raise _no_memory_to_load(graph) from None
+            raise BundleError(f"openvino cannot load {graph}: {_one_line(error)}") from None
+        taken = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        if taken != precision:
+            raise BackendUnavailableError(f"asked for {precision}, openvino took {taken} for {graph}")
+        return OpenVinoGraph(compiled, graph, inputs, outputs)
+
+
+def _override(model: openvino.Model, graph: Path, overrides: Mapping[str, Array]) -> None:
+    """Replace constants before the graph is optimised. They keep the names of the file's initializers."""
+    if not overrides:
+        return
+    from openvino import op
+
+    stored = {one.get_friendly_name(): one for one in model.get_ordered_ops() if isinstance(one, op.Constant)}
+    for name, array in overrides.items():
+        if name not in stored:
+            raise missing_weight(graph, name)
+        constant = op.Constant(np.ascontiguousarray(array), True)  # True: the array's own memory
+        for reader in stored[name].output(0).get_target_inputs():
+            reader.replace_source_output(constant.output(0))
+    model.validate_nodes_and_infer_types()
+
+
+class OpenVinoGraph:
+    """One compiled graph with one inference request, reading and writing bound buffers in place.
+
+    OpenVINO says nothing when an output is not of its buffer's shape, and leaves one that is too small as it
+    was. So the first run after `bind` writes to memory of OpenVINO's own, whose shapes are looked at.
+    """
+
+    def __init__(
+        self,
+        compiled: openvino.CompiledModel,
+        path: Path,
+        inputs: Mapping[str, TensorSpec],
+        outputs: Mapping[str, TensorSpec],
+    ) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self._path = path
+        self._compiled = compiled
+        self._request = compiled.create_infer_request()
+        self._bound: Mapping[str, HostBuffer] = {}
+        self._in_place = False
+
+    def bind(self, buffers: Mapping[str, Buffer]) -> None:
+        """Read from and write to `buffers` from now on; keeps a reference to each."""
+        self._bound = {name: _host(buffers[name]) for name in (*self.inputs, *self.outputs)}
+        self._request = self._compiled.create_infer_request()
+        self._in_place = False
+        for name in self.inputs:
+            self._request.set_tensor(name, _tensor(self._bound[name]))
+
+    def run(self) -> None:
+        """Execute once. Raises ComputeError naming the graph."""
+        try:
+            self._request.infer()
+        except (MemoryError, RuntimeError) as error:
+            message = _one_line(error)
+            if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(message):
+                raise ComputeError(
+                    f"out of memory in {self._path.parent.name}; lower the width and height or the count"
+                ) from None
+            raise self._failed(message) from None
+        if not self._in_place:
+            self._bind_outputs()
+
+    def close(self) -> None:
+        """Free the graph."""
+        del self._request, self._compiled
+
+    def _bind_outputs(self) -> None:
+        for name in self.outputs:
+            made, buffer = self._request.get_tensor(name), self._bound[name]
+            if tuple(made.shape) != buffer.shape:
+                raise self._failed(f"{name} is {list(made.shape)}, not {list(buffer.shape)}")
+            np.copyto(buffer.array, made.data)
+            self._request.set_tensor(name, _tensor(buffer))
+        self._in_place = True
+
+    def _failed(self, how: str) -> ComputeError:
+        return ComputeError(f"{self._path} failed in openvino: {how}")
+
+
+def _host(buffer: Buffer) -> HostBuffer:
+    if not isinstance(buffer, HostBuffer):
+        raise TypeError(f"{type(buffer).__name__} is not in the memory of the CPU")
+    return buffer
+
+
+def _tensor(buffer: HostBuffer) -> openvino.Tensor:
+    from openvino import Tensor
+
+    return Tensor(buffer.array, shared_memory=True)
+
+
+def _no_memory_to_load(graph: Path) -> ComputeError:
+    return ComputeError(f"out of memory while loading {graph}; close other programs or take fp16")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
