@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sdrt.backends.host import HostBuffer, HostDevice
+from sdrt.backends.openvino_angles import Waves, cut_waves
 from sdrt.backends.protocol import Array, Buffer
 from sdrt.errors import BackendUnavailableError, BundleError, ComputeError, MissingExtraError
 from sdrt.onnx_initializers import missing_weight
@@ -76,6 +77,7 @@ class Runtime:
         try:
             model = self._core.read_model(graph)
             _override(model, graph, overrides)
+            waves = None if precision == "f32" else self._cut_waves(model)
             compiled = self._core.compile_model(model, _DEVICE, settings)
         except MemoryError:
             raise _no_memory_to_load(graph) from None
@@ -86,7 +88,14 @@ class Runtime:
         taken = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if taken != precision:
             raise BackendUnavailableError(f"asked for {precision}, openvino took {taken} for {graph}")
-        return OpenVinoGraph(compiled, graph, inputs, outputs)
+        return OpenVinoGraph(compiled, graph, inputs, outputs, waves)
+
+    def _cut_waves(self, model: openvino.Model) -> Waves | None:
+        waves = cut_waves(model)
+        if waves is None:
+            return None
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+        return Waves(self._core.compile_model(waves, _DEVICE, settings))
 
 
 def _override(model: openvino.Model, graph: Path, overrides: Mapping[str, Array]) -> None:
@@ -118,9 +127,11 @@ class OpenVinoGraph:
         path: Path,
         inputs: Mapping[str, TensorSpec],
         outputs: Mapping[str, TensorSpec],
+        waves: Waves | None,
     ) -> None:
         self.inputs = inputs
         self.outputs = outputs
+        self._waves = waves
         self._path = path
         self._compiled = compiled
         self._request = compiled.create_infer_request()
@@ -132,12 +143,17 @@ class OpenVinoGraph:
         self._bound = {name: _host(buffers[name]) for name in (*self.inputs, *self.outputs)}
         self._request = self._compiled.create_infer_request()
         self._in_place = False
-        for name in self.inputs:
-            self._request.set_tensor(name, _tensor(self._bound[name]))
+        tensors = {name: _tensor(self._bound[name]) for name in self.inputs}
+        for name, tensor in tensors.items():
+            self._request.set_tensor(name, tensor)
+        if self._waves is not None:
+            self._waves.bind(tensors)
 
     def run(self) -> None:
         """Execute once. Raises ComputeError naming the graph."""
         try:
+            if self._waves is not None:
+                self._waves.run(self._request)
             self._request.infer()
         except (MemoryError, RuntimeError) as error:
             message = _one_line(error)
@@ -151,7 +167,7 @@ class OpenVinoGraph:
 
     def close(self) -> None:
         """Free the graph."""
-        del self._request, self._compiled
+        del self._request, self._compiled, self._waves
 
     def _bind_outputs(self) -> None:
         for name in self.outputs:
