@@ -25,10 +25,11 @@ _ONNX_FIRST_BYTE = 0x08  # field 1 of ModelProto, ir_version, as a varint
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A checked bundle."""
+    """A checked bundle. hashed: its files were found to have the SHA-256 that the manifest says."""
 
     path: Path
     manifest: Manifest
+    hashed: bool = False
 
     @classmethod
     def open(
@@ -49,7 +50,8 @@ class Bundle:
         path = Path(path)
         if not path.is_dir():
             raise BundleError(f"there is no bundle at {path}; make one with: sdrt export SOURCE -o {path}")
-        bundle = cls(path=path, manifest=manifests.read(path / manifests.FILE_NAME))
+        manifest = manifests.read(path / manifests.FILE_NAME)
+        bundle = cls(path=path, manifest=manifest, hashed=verify == "full")
         for name, entry in bundle.manifest.files.items():
             progress(f"checking {name}")
             bundle._check(name, entry, verify, remembered)

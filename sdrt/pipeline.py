@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
@@ -25,6 +27,7 @@ from sdrt.manifest import GraphEntry, GraphName, Manifest, TextSettings
 from sdrt.noise import NoiseGenerator
 from sdrt.request import Request, resolve_request
 from sdrt.samplers import SamplerTable
+from sdrt.saved_graphs import SavedGraph
 from sdrt.shown_picture import MaskedPicture, PictureToChange
 from sdrt.text_encoder import TextEncoder
 from sdrt.textual_inversion import Embedding, add_embeddings, check_encoders, read_embedding
@@ -34,6 +37,8 @@ from sdrt.verified import VerifiedFiles, cache_folder
 # pictures of one batch together have at most this many pixels: on a CPU larger batches gain nothing
 _BATCH_PIXELS = 512 * 512
 _MAX_BATCH = 8
+# bytes; of Stable Diffusion 1.5 that is the U-Net alone: the others load in less than half a second anyhow
+_WORTH_SAVING = 1_000_000_000
 # what takes the time; the other graphs run once for many steps, so float32 costs nothing in them
 _MAY_BE_ROUNDED: frozenset[GraphName] = frozenset({"unet", "vae_decoder"})
 
@@ -79,12 +84,14 @@ class Pipeline:
         *,
         adaptation: Adaptation = NO_LORAS,
         embeddings: Sequence[Embedding] = (),
+        saved_graphs: Path | None = None,
         progress: Callable[[str], None] = lambda stage: None,
     ) -> None:
         self.bundle = bundle
         self.runtime = runtime
         self.loras = adaptation.loras
         self._changes = adaptation.changes
+        self._saved_graphs = saved_graphs if bundle.hashed else None
         self.embeddings = embeddings
         self._progress = progress
         encoders = [self._text_encoder(text) for text in bundle.manifest.text]
@@ -108,6 +115,7 @@ class Pipeline:
         loras: Sequence[tuple[Path | str, float]] = (),
         embeddings: Sequence[Path | str | tuple[Path | str, str | None]] = (),
         allow_pickle: bool = False,
+        cache: bool = True,
         progress: Callable[[str], None] = lambda stage: None,
     ) -> Pipeline:
         """Open a bundle folder (None: the demo model of the package) and load its graphs.
@@ -117,6 +125,8 @@ class Pipeline:
         they are loaded; those of an FP16 graph, or stored with --half-weights, are rounded to FP16 then.
         embeddings: files of textual inversion, each with the word that stands for it where that is not the
         file's own. allow_pickle: also .pt and .bin, of which only tensors are read.
+        cache: keep a large graph as onnxruntime optimised it under ~/.cache/sdrt, where the next load finds
+        it; with verify `fast` and with LoRAs nothing is kept.
         progress: is told each stage.
         Raises InputError (a LoRA or an embedding that does not fit), BundleError, UnknownNameError,
         MissingExtraError or BackendUnavailableError.
@@ -133,7 +143,14 @@ class Pipeline:
         if loras:
             progress("reading LoRA")
             adaptation = adapt_bundle(checked, [(Path(file), weight) for file, weight in loras])
-        return cls(checked, runtime, adaptation=adaptation, embeddings=learned, progress=progress)
+        return cls(
+            checked,
+            runtime,
+            adaptation=adaptation,
+            embeddings=learned,
+            saved_graphs=cache_folder() / "graphs" if cache else None,
+            progress=progress,
+        )
 
     def close(self) -> None:
         """Free the graphs; the pipeline cannot be used after. Leaving a `with` block does it too."""
@@ -242,7 +259,9 @@ class Pipeline:
             self._progress(f"merging LoRA into {name}")
             overrides = {**merged_initializers(path, self._changes[name]), **overrides}
         self._progress(f"loading {name}")
-        graph = self.runtime.load(path, exact=name not in _MAY_BE_ROUNDED, overrides=overrides)
+        graph = self.runtime.load(
+            path, exact=name not in _MAY_BE_ROUNDED, overrides=overrides, saved=self._saved(entry)
+        )
         for kind, said, found in (
             ("inputs", entry.inputs, graph.inputs),
             ("outputs", entry.outputs, graph.outputs),
@@ -253,6 +272,22 @@ class Pipeline:
                     f"{_specs(found)}, the manifest says {_specs(said)}; export the bundle again"
                 )
         return graph
+
+    def _saved(self, entry: GraphEntry) -> SavedGraph | None:
+        """Where a graph may be kept as its backend made it; None if that is not worth the disk."""
+        # a graph reads its weights from files beside it or below
+        folder = PurePosixPath(entry.path).parent
+        files = {
+            name: file
+            for name, file in self.manifest.files.items()
+            if PurePosixPath(name).is_relative_to(folder)
+        }
+        size = sum(file.size for file in files.values())
+        if self._saved_graphs is None or size < _WORTH_SAVING:
+            return None
+        content = json.dumps([(name, file.sha256) for name, file in sorted(files.items())])
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        return SavedGraph(folder=self._saved_graphs, digest=digest, size=size)
 
 
 def _specs(specs: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from sdrt.backends.protocol import Array, Backend, Buffer, Device
 from sdrt.errors import UnknownNameError
+from sdrt.saved_graphs import SavedGraph
 
 __all__ = ["BACKENDS", "Array", "Backend", "Buffer", "Device", "Runtime", "open_runtime"]
 
@@ -39,12 +40,14 @@ class Runtime(Protocol):
         small: bool = False,
         exact: bool = False,
         overrides: Mapping[str, Array] = MappingProxyType({}),
+        saved: SavedGraph | None = None,
     ) -> Backend:
         """Load one graph. small: it is a handful of operators, not worth more than one thread.
 
         exact: compute in nothing coarser than the graph says, as is done for small ones anyhow.
         overrides: initializers to take in place of the file's, by name, in their dtypes. The backend may keep
         them as they are while the graph is loaded: they must not be written to.
+        saved: where the backend may keep what it made of the graph, if that makes the next load quicker.
 
         Raises BundleError if the file cannot be loaded, or has no initializer of such a name.
         """

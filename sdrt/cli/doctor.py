@@ -44,8 +44,10 @@ def doctor(as_json: bool) -> None:
 def examine() -> dict[str, Any]:
     """What this machine has, as `sdrt doctor --json` prints it."""
     from sdrt.models import ENGINES, exported_bundles
+    from sdrt.saved_graphs import saved_size
     from sdrt.verified import cache_folder
 
+    graphs = cache_folder() / "graphs"
     packages = {name: _version(name) for names in (_BASE, *_EXTRAS.values()) for name in names}
     providers, backends = _providers(), _backends()
     return {
@@ -65,6 +67,7 @@ def examine() -> dict[str, Any]:
             str(folder): round(shutil.disk_usage(_existing(folder)).free / 1e9, 1)
             for folder in (ENGINES.absolute(), cache_folder())
         },
+        "saved_graphs_gb": {str(graphs): round(saved_size(graphs) / 1e9, 1)},
         "mend": list(_mend(packages)),
     }
 
@@ -98,6 +101,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"models: {', '.join(report['models'])}"
     for folder, free in report["disk_free_gb"].items():
         yield f"{free} GB free for {folder}"
+    for folder, size in report["saved_graphs_gb"].items():
+        yield f"{size} GB of optimised graphs in {folder}; deleting it makes the next load slower"
     for task in ("generate", "export"):
         yield f"can {task}: {'yes' if report[f'can_{task}'] else 'no'}"
     yield from report["mend"]

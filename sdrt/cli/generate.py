@@ -97,6 +97,11 @@ if TYPE_CHECKING:
     default="full",
     help="full: SHA-256 of files that changed since the last time; fast: sizes and headers.",
 )
+@click.option(
+    "--cache/--no-cache",
+    default=True,
+    help="Keep large graphs as onnxruntime optimised them, in ~/.cache/sdrt/graphs, to load them faster.",
+)
 @click.option("--no-limits", is_flag=True, help="Allow more than 4 Mpixel, 200 steps or 100 pictures.")
 @click.option("--json", "as_json", is_flag=True, help="Print paths, settings and times as JSON.")
 def generate(
@@ -112,6 +117,7 @@ def generate(
     backend: str,
     output: Path | None,
     verify: Literal["full", "fast"],
+    cache: bool,
     no_limits: bool,
     as_json: bool,
     **settings: Any,
@@ -148,6 +154,7 @@ def generate(
             loras=[*map(parse_lora, loras)],
             embeddings=[*map(parse_option, embeddings)],
             allow_pickle=allow_pickle,
+            cache=cache,
             progress=progress,
         )
     loaded = time.perf_counter()
