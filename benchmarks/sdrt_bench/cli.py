@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Container
 from pathlib import Path
 
 import click
@@ -85,8 +86,8 @@ def run(
         raise SystemExit(1)
 
 
-def _split(python: str, peers: dict[str, object]) -> tuple[str, str]:
+def _split(python: str, peers: Container[str]) -> tuple[str, str]:
     name, equals, path = python.partition("=")
     if not equals or name not in peers:
-        raise InputError(f"--python {python} is not PEER=PATH with one of {', '.join(peers)}")
+        raise InputError(f"--python {python} is not PEER=PATH with a peer of the scenario")
     return name, path

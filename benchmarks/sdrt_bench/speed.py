@@ -78,7 +78,7 @@ def job_of(scenario: Scenario, **changes: object) -> Job:
 def run_rounds(scenario: Scenario, open_peer: Open, progress: Progress) -> Rounds:
     """Measure every peer, one process at a time, so that none takes the cores or the memory of another.
 
-    Peers take turns: a slow moment of the machine hits none of them alone. A peer that fails once is left out.
+    Peers take turns: a slow moment of the machine hits none of them alone. A peer that fails is left out.
     """
     rounds = Rounds()
     for number in range(scenario.rounds):

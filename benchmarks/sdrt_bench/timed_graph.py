@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from sdrt.backends import Array, Backend, Buffer, Device, Runtime
+from sdrt.saved_graphs import SavedGraph
 
 
 class TimedGraph:
@@ -61,10 +62,16 @@ class TimedRuntime:
         self._runtime, self._after = runtime, after
 
     def load(
-        self, graph: Path, *, small: bool = False, overrides: Mapping[str, Array] = MappingProxyType({})
+        self,
+        graph: Path,
+        *,
+        small: bool = False,
+        exact: bool = False,
+        overrides: Mapping[str, Array] = MappingProxyType({}),
+        saved: SavedGraph | None = None,
     ) -> TimedGraph:
         """As the runtime's own."""
-        loaded = self._runtime.load(graph, small=small, overrides=overrides)
+        loaded = self._runtime.load(graph, small=small, exact=exact, overrides=overrides, saved=saved)
         timed = TimedGraph(loaded, self.device, lambda buffers: self._after(graph, buffers))
         self.graphs.setdefault(graph, []).append(timed)
         return timed

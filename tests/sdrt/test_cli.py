@@ -20,6 +20,7 @@ OPTIONS = {
     "verify": ("--fast", "--json"),
     "samplers": ("--steps", "--start", "--spacing", "--sigma-schedule", "--karras", "--eta", "--prediction"),
     "doctor": ("--json",),
+    "bench": ("run",),
 }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from sdrt import graphs
 from sdrt.backends import Array, Buffer, open_runtime
 from sdrt.bundle import Bundle
-from sdrt.errors import MissingExtraError
+from sdrt.errors import BackendUnavailableError, MissingExtraError
 from sdrt.pipeline import Pipeline
 from sdrt.request import resolve_request
 from sdrt.verified import VerifiedFiles, cache_folder
@@ -25,7 +25,7 @@ class RuntimePeer:
     def __init__(self, start: PeerStart) -> None:
         try:
             opened = open_runtime(start.backend)
-        except MissingExtraError as error:
+        except (BackendUnavailableError, MissingExtraError) as error:
             raise ImportError(str(error)) from error
         self._runtime = TimedRuntime(opened, self._after)
         self._path = Path(start.model)
@@ -36,7 +36,8 @@ class RuntimePeer:
     def load(self) -> None:
         """Check the bundle, as `sdrt generate` does, and load its graphs."""
         remembered = VerifiedFiles(cache_folder() / "verified.json")
-        self._pipeline = Pipeline(Bundle.open(self._path, remembered=remembered), self._runtime)
+        bundle = Bundle.open(self._path, remembered=remembered)
+        self._pipeline = Pipeline(bundle, self._runtime, saved_graphs=cache_folder() / "graphs")
 
     def generate(self, job: Job) -> tuple[Generated, Kept]:
         """Make the pictures."""
