@@ -20,16 +20,22 @@ Pictures = dict[str, dict[tuple[str, str], Kept]]
 
 
 def bench(
-    scenario: Scenario, command: str, *, pythons: Mapping[str, str], progress: Progress
+    scenario: Scenario,
+    command: str,
+    *,
+    models: Path | None = None,
+    pythons: Mapping[str, str],
+    progress: Progress,
 ) -> tuple[Report, Pictures]:
     """Measure a scenario; also returns the pictures that were compared, by peer.
 
-    command: what the report says was run. pythons: interpreters of peers that live in another environment.
+    command: what the report says was run. models: a folder for what is exported, to be used again; None
+    throws it away. pythons: interpreters of peers that live in another environment.
     Raises SdrtError if the reference cannot be run: nothing could be compared.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        starts = prepare(scenario, folder / "bundles", progress)
+        starts = prepare(scenario, models or folder / "models", progress)
 
         def open_peer(name: str) -> Session:
             python = pythons.get(name)
@@ -56,9 +62,11 @@ def bench(
         speed = measured.speed(scenario.batch) if measured else None
         found = pictures.get(peer)
         compared = quality.compare(found, pictures[reference], scores[peer]) if found else None
+        # with part of the steps guided, evaluations are of two kinds and no median is of either
+        alike = settings.guidance_interval is None
         teraflops = (
             operations["unet"] * scenario.batch / speed.evaluation.median / 1e12
-            if speed and "unet" in operations
+            if speed and alike and "unet" in operations
             else None
         )
         peak = matrix_peak.peak(peaks, settings.precision)

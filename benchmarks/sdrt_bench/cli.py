@@ -39,6 +39,11 @@ def bench() -> None:
 @click.argument("scenario")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder.  [default: bench-SCENARIO]")
 @click.option(
+    "--models",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep what is exported for the scenario in this folder, for the next run.",
+)
+@click.option(
     "--python",
     "pythons",
     multiple=True,
@@ -52,6 +57,7 @@ def bench() -> None:
 def run(
     scenario: str,
     output: Path | None,
+    models: Path | None,
     pythons: tuple[str, ...],
     rounds: int | None,
     warm: int | None,
@@ -77,7 +83,7 @@ def run(
     words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
     words += [word for peer in only for word in ("--peer", peer)]
     with status() as progress:
-        found, _ = measure(asked, shlex.join(words), pythons=elsewhere, progress=progress)
+        found, _ = measure(asked, shlex.join(words), models=models, pythons=elsewhere, progress=progress)
     reports.write(found, folder / "report.json")
     click.echo(f"{folder / 'report.json'}")
     for missed in found.missed:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sdrt.errors import InputError
 from sdrt.manifest import Precision
 from sdrt.models import find_bundle
 from sdrt_bench.peers import PeerStart
@@ -13,42 +12,38 @@ from sdrt_bench.scenario import PeerSettings, Scenario
 
 
 def prepare(scenario: Scenario, folder: Path, progress: Callable[[str], None]) -> dict[str, PeerStart]:
-    """What to start each peer with. Bundles that the scenario does not name are exported into `folder`.
+    """What to start each peer with. What has to be exported or written goes into `folder`.
 
-    Raises InputError for a source that is no folder, and what an export raises.
+    A bundle or a checkpoint that is there from an earlier run is used again.
+    Raises InputError for a source that makes no pictures of a prompt, and what an export raises.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     return {
         name: PeerStart(
             runner=settings.runner,
             precision=settings.precision,
             backend=settings.backend,
             model=str(_model(scenario, settings, folder, progress).resolve()),
+            guidance_interval=settings.guidance_interval,
         )
         for name, settings in scenario.peers.items()
     }
 
 
 def _model(scenario: Scenario, settings: PeerSettings, folder: Path, progress: Callable[[str], None]) -> Path:
+    name = Path(scenario.source).stem.replace(":", "-")
     if settings.runner != "sdrt":
-        return _checkpoint(scenario.source)
+        from sdrt_bench.checkpoint_folder import checkpoint_folder
+
+        return checkpoint_folder(scenario.source, folder / f"{name}-checkpoint", progress)
     if settings.bundle is not None:
         return find_bundle(settings.bundle)
     # a backend that computes in bf16 does so with the weights of the fp32 bundle
     precision: Precision = "fp16" if settings.precision == "fp16" else "fp32"
-    target = folder / precision
+    target = folder / f"{name}-{precision}"
     if not target.exists():
         from sdrt_export import export
 
         progress(f"exporting {scenario.source} in {precision}")
         export(scenario.source, target, precision=precision)
     return target
-
-
-def _checkpoint(source: str) -> Path:
-    if source == "demo":
-        from sdrt_export.sources import DEMO_FOLDER
-
-        return DEMO_FOLDER
-    if not Path(source).is_dir():
-        raise InputError(f"{source} is no folder; peers take one in diffusers layout, or demo")
-    return Path(source)

@@ -116,7 +116,7 @@ def missed_gates(
     missed = [
         f"{name} differs from PyTorch by {one.relative_l2:.2g}, more than {one.tolerance:g}"
         for name, one in graphs.items()
-        if one.tolerance is not None and one.relative_l2 > one.tolerance
+        if one.tolerance is not None and not one.relative_l2 <= one.tolerance
     ]
     demanded = settings.least_psnr is not None or settings.least_ssim is not None
     if quality is None:

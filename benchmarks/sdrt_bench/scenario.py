@@ -25,6 +25,7 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     runner: which program; backend: of sdrt. precision: what its networks compute in.
     bundle: for sdrt, a folder or a name under engines/; without it the scenario's source is exported.
+    guidance_interval: of sdrt, the part of the steps that is guided; None is all of them.
     least_psnr (dB), least_ssim: of each picture against the reference's; None is no gate.
     """
 
@@ -32,6 +33,7 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     backend: str = "onnxruntime"
     bundle: str | None = None
+    guidance_interval: tuple[float, float] | None = None
     least_psnr: float | None = None
     least_ssim: float | None = None
 
@@ -102,6 +104,9 @@ def read(path: Path) -> Scenario:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise InputError(f"{path} is not a scenario: {error}") from None
+    for name, peer in scenario.peers.items():
+        if peer.runner != "sdrt" and (peer.bundle is not None or peer.guidance_interval is not None):
+            raise InputError(f"{path}: peers.{name} has settings of the runner sdrt, and is {peer.runner}")
     for named in (scenario.reference, *(scenario.scaling.peers if scenario.scaling else ())):
         if named not in scenario.peers:
             raise InputError(f"{path} names the peer {named!r}, which is not among its [peers]")

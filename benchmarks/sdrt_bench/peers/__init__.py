@@ -23,12 +23,16 @@ NOT_DRIVEN: Mapping[str, str] = {
 
 
 class PeerStart(msgspec.Struct, frozen=True, kw_only=True):
-    """What a child is told when it starts. model: the bundle's folder for sdrt, else the checkpoint's."""
+    """What a child is told when it starts.
+
+    model: the bundle's folder for sdrt, else the checkpoint's. guidance_interval: see `sdrt generate`.
+    """
 
     runner: str
     precision: str
     backend: str
     model: str
+    guidance_interval: tuple[float, float] | None = None
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
 from sdrt.errors import InputError
 from sdrt_bench.peers import Generated, Job, Kept, PeerStart
@@ -63,8 +63,8 @@ class DiffusersPeer:
     def open(self) -> Any:
         """The pipeline."""
         self.dtype = DTYPES[self.start.precision]
-        return StableDiffusionPipeline.from_pretrained(
-            Path(self.start.model), torch_dtype=self.dtype, safety_checker=None, local_files_only=True
+        return DiffusionPipeline.from_pretrained(
+            Path(self.start.model), torch_dtype=self.dtype, local_files_only=True
         )
 
     def time_networks(self) -> None:

@@ -13,7 +13,7 @@ from sdrt.backends import Array, Buffer, open_runtime
 from sdrt.bundle import Bundle
 from sdrt.errors import BackendUnavailableError, MissingExtraError
 from sdrt.pipeline import Pipeline
-from sdrt.request import resolve_request
+from sdrt.request import WHOLE, resolve_request
 from sdrt.verified import VerifiedFiles, cache_folder
 from sdrt_bench.peers import Generated, Job, Kept, PeerStart
 from sdrt_bench.timed_graph import TimedRuntime
@@ -30,6 +30,7 @@ class RuntimePeer:
         self._runtime = TimedRuntime(opened, self._after)
         self._path = Path(start.model)
         self._steps = {graphs.path("step", dtype) for dtype in ("float32", "float16")}
+        self._guidance_interval = start.guidance_interval or WHOLE
         self._keep = False
         self._states: list[Array] = []
 
@@ -53,6 +54,7 @@ class RuntimePeer:
             guidance_scale=job.guidance_scale,
             seed=job.seed,
             count=job.batch,
+            guidance_interval=self._guidance_interval,
             limits=False,
         )
         started = time.perf_counter()

@@ -1,0 +1,75 @@
+"""Rounds and scaling with peers that answer at once: who is asked what, and what becomes of the figures."""
+
+from __future__ import annotations
+
+import pytest
+from bench_scenario import FakeSession, scenario
+
+from sdrt_bench.peers.process import PeerAbsentError, PeerFailedError
+from sdrt_bench.scenario import ScalingSettings
+from sdrt_bench.speed import run_rounds, run_scaling
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def test_peers_take_turns_and_the_first_picture_is_no_warm_one():
+    opened, log = [], []
+
+    def open_peer(name):
+        opened.append(name)
+        return FakeSession(log)
+
+    rounds = run_rounds(scenario(), open_peer, quiet)
+    assert opened == ["right", "ours", "right", "ours"]
+    assert len(rounds.load_average) == 2
+    prompts = [job.prompt for job in log[:4]]
+    assert prompts[0] == "a red circle" and len(set(prompts)) == 4, "a remembered prompt would cost nothing"
+    assert log[4] == "end"
+    speed = rounds.measured["ours"].speed(batch=1)
+    assert (speed.start.median, speed.load.median, speed.first.median) == (1.5, 0.5, 1.2)
+    assert speed.picture.median == 0.2 and speed.picture.count == 6
+    assert speed.evaluation.median == 0.03 and speed.evaluations == 2
+    assert speed.rest.median == pytest.approx(0.2 - 0.01 - 0.02 - 2 * 0.03)
+    assert speed.iterations_per_second.median == pytest.approx(2 / 0.17)
+    assert speed.peak_mb == 104
+
+
+def test_absent_and_failing_peers_are_listed_and_left_alone():
+    opened, log = [], []
+
+    def open_peer(name):
+        opened.append(name)
+        if name == "ours":
+            raise PeerAbsentError("No module named 'ours'")
+        return FakeSession(log, error=PeerFailedError("RuntimeError: no"))
+
+    rounds = run_rounds(scenario(), open_peer, quiet)
+    assert opened == ["right", "ours"]
+    assert rounds.absent == {"ours": "No module named 'ours'"}
+    assert rounds.failed == {"right": "RuntimeError: no"}
+    assert rounds.measured == {}
+    assert log[-1] == "end", "its process is ended"
+
+
+def test_scaling_changes_one_thing_at_a_time():
+    log = []
+    asked = scenario(
+        scaling=ScalingSettings(peers=("right", "ours"), batch=(1, 2), sizes=(96,), steps=(5,)),
+    )
+    points = list(run_scaling(asked, {"ours": None}, lambda name: FakeSession(log), quiet))
+    assert [(one.peer, one.axis, one.value) for one in points] == [
+        ("ours", "batch", 1),
+        ("ours", "batch", 2),
+        ("ours", "sizes", 96),
+        ("ours", "steps", 5),
+    ]
+    jobs = [job for job in log if job != "end"]
+    assert len(jobs) == 16, "one run to warm up, three that count"
+    assert {(job.batch, job.width, job.height, job.steps) for job in jobs} == {
+        (1, 64, 64, 2),
+        (2, 64, 64, 2),
+        (1, 96, 96, 2),
+        (1, 64, 64, 5),
+    }
