@@ -57,14 +57,15 @@ class Bundle:
             bundle._check(name, entry, verify, remembered)
         if remembered is not None:
             remembered.save()
+        graphs = [name for graph in bundle.manifest.graphs.values() for name in graph.paths]
         tokenizers = [text.tokenizer for text in bundle.manifest.text]
-        for needed in (*tokenizers, *(graph.path for graph in bundle.manifest.graphs.values())):
+        for needed in (*tokenizers, *graphs):
             if needed not in bundle.manifest.files:
                 raise BundleError(f"{path}: {needed} is not among the manifest's files; export it again")
-        for graph in bundle.manifest.graphs.values():
+        for graph in graphs:
             # under another name its external data would not have been looked at
-            if not graph.path.endswith(".onnx"):
-                raise BundleError(f"{path}: graph {graph.path} is not named .onnx; export it again")
+            if not graph.endswith(".onnx"):
+                raise BundleError(f"{path}: graph {graph} is not named .onnx; export it again")
         return bundle
 
     def _check(self, name: str, entry: FileEntry, verify: Verify, remembered: VerifiedFiles | None) -> None:

@@ -53,6 +53,7 @@ class GraphEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """One ONNX graph.
 
     path: of the `.onnx` file, relative to the bundle; its weights lie beside it in `<path>.data`.
+    onnxruntime: a file of the same inputs, outputs and weights that has operators of onnxruntime's own.
     tolerance: the relative L2 that the export was held to; None if it ran with --no-verify.
     """
 
@@ -61,6 +62,16 @@ class GraphEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     outputs: dict[str, TensorSpec]
     tolerance: float | None
     fidelity: tuple[Fidelity, ...]
+    onnxruntime: str | None = None
+
+    def path_for(self, backend: str) -> str:
+        """The file that a backend of this name runs."""
+        return self.onnxruntime if self.onnxruntime and backend == "onnxruntime" else self.path
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All its `.onnx` files."""
+        return (self.path,) if self.onnxruntime is None else (self.path, self.onnxruntime)
 
 
 class TextSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -244,7 +244,7 @@ class Pipeline:
         return TextEncoder(self.runtime, tokenizer, self._load(text.graph, overrides), text)
 
     def _path(self, name: GraphName) -> Path:
-        return self.bundle.path / self._entry(name).path
+        return self.bundle.path / self._entry(name).path_for(self.runtime.name)
 
     def _entry(self, name: GraphName) -> GraphEntry:
         entry = self.manifest.graphs.get(name)
@@ -268,7 +268,7 @@ class Pipeline:
         ):
             if dict(said) != dict(found):
                 raise BundleError(
-                    f"{self.bundle.path / entry.path} does not match the manifest: its {kind} are "
+                    f"{path} does not match the manifest: its {kind} are "
                     f"{_specs(found)}, the manifest says {_specs(said)}; export the bundle again"
                 )
         return graph

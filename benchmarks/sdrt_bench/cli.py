@@ -68,7 +68,6 @@ def run(
 
     Exits with 1 if a peer misses a gate of the scenario.
     """
-    from sdrt.cli.status import status
     from sdrt_bench import report as reports
     from sdrt_bench import scenario as scenarios
     from sdrt_bench.bench import bench as measure
@@ -82,8 +81,13 @@ def run(
     words = ["sdrt", "bench", scenario]
     words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
     words += [word for peer in only for word in ("--peer", peer)]
-    with status() as progress:
-        found, _ = measure(asked, shlex.join(words), models=models, pythons=elsewhere, progress=progress)
+    found, _ = measure(
+        asked,
+        shlex.join(words),
+        models=models,
+        pythons=elsewhere,
+        progress=lambda stage: click.echo(stage, err=True),
+    )
     reports.write(found, folder / "report.json")
     click.echo(f"{folder / 'report.json'}")
     for missed in found.missed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from importlib import metadata
+from operator import attrgetter
 from pathlib import Path
 
 from sdrt.errors import ExportError, InputError
@@ -14,6 +15,7 @@ from .bundle import write_configs, write_manifest
 from .checkpoint import Checkpoint
 from .exporter import Progress, Settings
 from .fidelity import TOLERANCE, Trial, check_rows, measure, run_references
+from .fused_attention import write_fused
 from .optimum import OnnxModel, write_adapted
 from .resume import FinishedGraph
 from .specs import GraphSpec, graph_specs
@@ -73,7 +75,7 @@ def _make_graph(
         entry = _adopt(folder, model, spec, settings, progress)
     else:
         entry = _export(folder, model, spec, settings, progress)
-    paths = [folder / graphs.FILE_NAME, folder / graphs.DATA_NAME]
+    paths = [*(place.bundle / path for path in entry.paths), folder / graphs.DATA_NAME]
     for path in paths:
         filesystem.sync(path)
     filesystem.sync(folder)
@@ -103,12 +105,17 @@ def _export(
     progress(
         f"{spec.name}: comparing with PyTorch" if settings.verify else f"{spec.name}: written, not compared"
     )
+    names = [graphs.FILE_NAME]
+    if write_fused(folder / graphs.FILE_NAME, folder / graphs.FUSED_NAME):
+        names.append(graphs.FUSED_NAME)
+    measured = [measure(spec, folder / name, trials, precision) for name in names if settings.verify]
     return GraphEntry(
         path=f"{spec.name}/{graphs.FILE_NAME}",
+        onnxruntime=f"{spec.name}/{graphs.FUSED_NAME}" if graphs.FUSED_NAME in names else None,
         inputs=inputs,
         outputs=outputs,
         tolerance=TOLERANCE[precision] if settings.verify else None,
-        fidelity=measure(spec, folder / graphs.FILE_NAME, trials, precision) if settings.verify else (),
+        fidelity=tuple(max(worse, key=attrgetter("relative_l2")) for worse in zip(*measured, strict=True)),
     )
 
 

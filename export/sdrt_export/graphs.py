@@ -25,6 +25,7 @@ from .specs import GraphSpec
 
 FILE_NAME = "model.onnx"
 DATA_NAME = FILE_NAME + ".data"
+FUSED_NAME = "onnxruntime.onnx"
 IR_VERSION = 10  # onnxruntime 1.31 refuses 14
 PREFIX = "model."
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}

@@ -32,6 +32,8 @@ _DTYPES = {
 }
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"  # for a model that is no file
 _SAVED = "model.onnx"
+# Weights are saved as the file has them, not as matrix products want them packed: a text encoder saved with
+# session.save_external_prepacked_constant_initializers ended the process when onnxruntime 1.31 ran it.
 _SAVED_WEIGHTS = {
     "session.optimized_model_external_initializers_file_name": f"{_SAVED}.data",
     "session.optimized_model_external_initializers_min_size_in_bytes": "1024",

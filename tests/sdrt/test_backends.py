@@ -46,9 +46,9 @@ def test_provider_that_did_not_load(refused, monkeypatch):
 
 def test_graph_that_does_not_load(refused, bundle, rehash):
     # a sound protobuf message that is no model
-    (bundle / "unet/model.onnx").write_bytes(b"\x08\x0a")
-    rehash("unet/model.onnx")
-    says = ("onnxruntime cannot load", str(bundle / "unet/model.onnx"))
+    (bundle / "unet/onnxruntime.onnx").write_bytes(b"\x08\x0a")
+    rehash("unet/onnxruntime.onnx")
+    says = ("onnxruntime cannot load", str(bundle / "unet/onnxruntime.onnx"))
     refused("generate", "a cat", "-m", str(bundle), says=says)
 
 

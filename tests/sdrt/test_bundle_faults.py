@@ -240,6 +240,15 @@ class TestExternalData:
         refuses("unet/model.bin", ".onnx")
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("../outside.onnx", "is not among the manifest's files"), ("unet/config.json", "is not named .onnx")],
+)
+def test_graph_of_one_backend_is_held_to_the_same(bundle, refuses, edit_manifest, name, says):
+    edit_manifest(lambda fields: fields["graphs"]["unet"].update(onnxruntime=name))
+    refuses(name, says)
+
+
 @pytest.mark.parametrize("name", ["/etc/hostname", "../outside", "unet/../../outside", "a\\b", "", "."])
 def test_manifest_that_names_a_file_outside(bundle, refuses, edit_manifest, name):
     (bundle.parent / "outside").write_text("x")

@@ -39,7 +39,7 @@ def opened(monkeypatch) -> Callable[[], list[Path]]:
     monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
 
     def taken() -> list[Path]:
-        found = [path for path in paths if path.name == "model.onnx"]
+        found = [path for path in paths if path.name in ("model.onnx", "onnxruntime.onnx")]
         paths.clear()
         return found
 

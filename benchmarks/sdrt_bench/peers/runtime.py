@@ -12,6 +12,7 @@ from sdrt import graphs
 from sdrt.backends import Array, Buffer, open_runtime
 from sdrt.bundle import Bundle
 from sdrt.errors import BackendUnavailableError, MissingExtraError
+from sdrt.manifest import GraphName
 from sdrt.pipeline import Pipeline
 from sdrt.request import WHOLE, resolve_request
 from sdrt.verified import VerifiedFiles, cache_folder
@@ -83,8 +84,9 @@ class RuntimePeer:
             if name != "vae_encoder"
         }
 
-    def _runs(self, graph: str) -> list[float]:
-        return self._runtime.runs(self._path / self._pipeline.manifest.graphs[graph].path)  # type: ignore[index]
+    def _runs(self, graph: GraphName) -> list[float]:
+        entry = self._pipeline.manifest.graphs[graph]
+        return self._runtime.runs(self._path / entry.path_for(self._runtime.name))
 
     def _after(self, graph: Path, buffers: Mapping[str, Buffer]) -> None:
         if self._keep and graph in self._steps:
