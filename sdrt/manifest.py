@@ -23,7 +23,7 @@ Family = Literal[
     "stable-diffusion-1", "stable-diffusion-2", "stable-diffusion-xl", "stable-diffusion-xl-refiner"
 ]
 TextEncoderName = Literal["text_encoder", "text_encoder_2"]
-GraphName = Literal[TextEncoderName, "unet", "vae_decoder", "vae_encoder"]
+GraphName = Literal[TextEncoderName, "unet", "unet_shallow", "vae_decoder", "vae_encoder"]
 Precision = Literal["fp32", "fp16"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -222,11 +222,23 @@ def _check_inputs(manifest: Manifest) -> None:
     unet = manifest.graphs.get("unet")
     if unet and set(unet.inputs) != told:
         raise ValueError(f"the unet takes {sorted(unet.inputs)}, its settings are for {sorted(told)}")
+    shallow = manifest.graphs.get("unet_shallow")
+    if shallow:
+        _check_shallow(shallow, unet, told)
     for text in manifest.text:
         graph = manifest.graphs.get(text.graph)
         for output in (text.hidden_states, text.pooled, *text.clip_skip_outputs):
             if graph and output is not None and output not in graph.outputs:
                 raise ValueError(f"the {text.graph} has no output {output}")
+
+
+def _check_shallow(shallow: GraphEntry, unet: GraphEntry | None, told: set[str]) -> None:
+    """Whether the U-Net's second graph takes what the first one gives, and is told nothing else."""
+    deep = shallow.inputs.get("deep_features")
+    if deep is None or unet is None or unet.outputs.get("deep_features") != deep:
+        raise ValueError("the unet does not give the deep_features that the unet_shallow takes")
+    if not set(shallow.inputs) <= told | {"deep_features"}:
+        raise ValueError(f"the unet_shallow takes {sorted(shallow.inputs)}, it is told {sorted(told)}")
 
 
 def _check_axes(manifest: Manifest) -> None:

@@ -85,6 +85,9 @@ PACKAGES = (
 @click.option(
     "--half-weights", is_flag=True, help="Compute in FP32, store the weights of an FP16 checkpoint in FP16."
 )
+@click.option(
+    "--deep-cache", is_flag=True, help="Add a second U-Net graph, for `sdrt generate --deep-cache`."
+)
 @click.option("--force", is_flag=True, help="Replace the bundle that is there.")
 @click.option("--no-verify", is_flag=True, help="Do not compare the graphs with PyTorch.")
 def export(
@@ -93,6 +96,7 @@ def export(
     precision: str,
     opset: int,
     half_weights: bool,
+    deep_cache: bool,
     force: bool,
     no_verify: bool,
     loras: tuple[str, ...],
@@ -119,6 +123,7 @@ def export(
             precision=cast("Precision", precision),
             opset=opset,
             half_weights=half_weights,
+            deep_cache=deep_cache,
             force=force,
             verify=not no_verify,
             loras=[*map(parse_lora, loras)],

@@ -25,6 +25,7 @@ class Settings:
     precision: Precision
     opset: int
     half_weights: bool
+    deep_cache: bool
     verify: bool
 
     def __post_init__(self) -> None:
@@ -41,6 +42,7 @@ def export(
     precision: Precision = "fp32",
     opset: int = 23,
     half_weights: bool = False,
+    deep_cache: bool = False,
     force: bool = False,
     verify: bool = True,
     progress: Progress = lambda stage: None,
@@ -50,13 +52,16 @@ def export(
 
     source, options: as in `sdrt_export.sources.open_model`.
     target: a folder that is not there yet, or a bundle if `force`; by default engines/<name>.
-    half_weights: FP32 graphs whose weights are stored in FP16. verify: measure each graph against PyTorch.
+    half_weights: FP32 graphs whose weights are stored in FP16. deep_cache: the U-Net also as a second graph that
+    reuses deep features. verify: measure each graph against PyTorch.
     progress: called with a line as each stage begins.
 
     Raises InputError for a wrong request before any work; ExportError if something fails, and then the
     target is as it was before. What a killed export had finished is used by the next one.
     """
-    settings = Settings(precision=precision, opset=opset, half_weights=half_weights, verify=verify)
+    settings = Settings(
+        precision=precision, opset=opset, half_weights=half_weights, deep_cache=deep_cache, verify=verify
+    )
     target = resolve(target or Path("engines") / _name(source, precision))
     check_target(target, force=force)
     # Loading PyTorch takes seconds; what is refused for other reasons is refused before.

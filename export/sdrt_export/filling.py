@@ -32,7 +32,7 @@ def fill(place: Staging, model: Checkpoint | OnnxModel, settings: Settings, prog
     if isinstance(model, OnnxModel):
         _check_settings(model, settings)
     tools = {tool: metadata.version(tool) for tool in TOOLS}
-    specs = graph_specs(model.configs)
+    specs = graph_specs(model.configs, deep_cache=settings.deep_cache)
     keys = {
         spec.name: resume.key_of(
             graph=spec.name, checkpoint=model.fingerprint, tools=tools, settings=asdict(settings)
@@ -141,6 +141,11 @@ def _check_settings(model: OnnxModel, settings: Settings) -> None:
         )
     if settings.half_weights:
         raise InputError(f"--half-weights is for a checkpoint; {model.source} holds graphs, so leave it out")
+    if settings.deep_cache:
+        raise InputError(
+            f"--deep-cache cuts a checkpoint's U-Net; {model.source} holds graphs, "
+            "so export the checkpoint they come from"
+        )
 
 
 def _check_space(place: Staging, model: Checkpoint | OnnxModel, settings: Settings) -> None:

@@ -89,6 +89,18 @@ class UNetGraph(nn.Module):
         image_latents: Tensor | None = None,
     ) -> tuple[Tensor]:
         """Predict once per row."""
+        temb = self._embed(sample, timestep, text_embeds, time_ids, timestep_cond)
+        return self._predict(with_channels(sample, image_latents), temb, encoder_hidden_states)
+
+    def _embed(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        text_embeds: Tensor | None,
+        time_ids: Tensor | None,
+        timestep_cond: Tensor | None,
+    ) -> Tensor:
+        """What every residual block is told: [R, T]."""
         model = self.model
         temb = model.time_embedding(model.get_time_embed(sample=sample, timestep=timestep), timestep_cond)
         if text_embeds is not None and time_ids is not None:
@@ -96,14 +108,19 @@ class UNetGraph(nn.Module):
             # and the exported graph would then hold a Concat of two types
             sizes = model.add_time_proj(time_ids.flatten()).reshape(time_ids.shape[0], -1)
             temb = temb + model.add_embedding(torch.cat([text_embeds, sizes.to(text_embeds.dtype)], dim=-1))
-        return self._predict(_with_channels(sample, image_latents), temb, encoder_hidden_states)
+        return temb
 
-    def _predict(self, sample: Tensor, temb: Tensor, encoder_hidden_states: Tensor) -> tuple[Tensor]:
-        """Predict, told `temb` [R, T].
+    def _predict(self, sample: Tensor, temb: Tensor, encoder_hidden_states: Tensor) -> tuple[Tensor, ...]:
+        """Predict, told `temb` [R, T]."""
+        hidden_states, skips = self._go_down(sample, temb, encoder_hidden_states)
+        for block in self.model.up_blocks:
+            hidden_states = self._go_up(block, hidden_states, skips, temb, encoder_hidden_states)
+        return (self._out(hidden_states),)
 
-        The model's own forward chooses by the size of `sample` whether to hand sizes to the upsamplers, which
-        a trace would freeze. Here each level always goes up to the size of the level it meets.
-        """
+    def _go_down(
+        self, sample: Tensor, temb: Tensor, encoder_hidden_states: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """To the end of the block in the middle; and what the way up is to meet, in order of computation."""
         model = self.model
         hidden_states = model.conv_in(sample)
         skips = [hidden_states]
@@ -114,16 +131,35 @@ class UNetGraph(nn.Module):
         hidden_states = model.mid_block(
             hidden_states, temb, **_prompt_of(model.mid_block, encoder_hidden_states)
         )
-        for block in model.up_blocks:
-            taken = [skips.pop() for _ in block.resnets]
-            hidden_states = block(
-                hidden_states=hidden_states,
-                temb=temb,
-                res_hidden_states_tuple=tuple(reversed(taken)),
-                upsample_size=skips[-1].shape[2:] if skips else None,
-                **_prompt_of(block, encoder_hidden_states),
-            )
-        return (model.conv_out(model.conv_act(model.conv_norm_out(hidden_states))),)
+        return hidden_states, skips
+
+    def _go_up(
+        self,
+        block: nn.Module,
+        hidden_states: Tensor,
+        skips: list[Tensor],
+        temb: Tensor,
+        encoder_hidden_states: Tensor,
+    ) -> Tensor:
+        """Up one level, taking what it meets from `skips`.
+
+        The model's own forward chooses by the size of `sample` whether to hand sizes to the upsamplers, which
+        a trace would freeze. Here each level always goes up to the size of the level it meets.
+        """
+        taken = [skips.pop() for _ in block.resnets]
+        up: Tensor = block(
+            hidden_states=hidden_states,
+            temb=temb,
+            res_hidden_states_tuple=tuple(reversed(taken)),
+            upsample_size=skips[-1].shape[2:] if skips else None,
+            **_prompt_of(block, encoder_hidden_states),
+        )
+        return up
+
+    def _out(self, hidden_states: Tensor) -> Tensor:
+        model = self.model
+        out_sample: Tensor = model.conv_out(model.conv_act(model.conv_norm_out(hidden_states)))
+        return out_sample
 
     @staticmethod
     def reference(
@@ -137,7 +173,7 @@ class UNetGraph(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Run the model's own forward. added: text_embeds and time_ids."""
         outputs: tuple[Tensor, ...] = model(
-            _with_channels(sample, image_latents),
+            with_channels(sample, image_latents),
             timestep,
             encoder_hidden_states,
             timestep_cond=timestep_cond,
@@ -206,7 +242,8 @@ def _replace_upsamplers(model: nn.Module) -> None:
                 setattr(module, name, _Upsample(child))
 
 
-def _with_channels(sample: Tensor, image_latents: Tensor | None) -> Tensor:
+def with_channels(sample: Tensor, image_latents: Tensor | None) -> Tensor:
+    """All channels that the U-Net sees."""
     return sample if image_latents is None else torch.cat([sample, image_latents], dim=1)
 
 

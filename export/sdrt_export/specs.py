@@ -6,7 +6,7 @@ Names are those of the optimum ONNX pipelines, which read the bundle too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -17,6 +17,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from sdrt.manifest import GraphName, Precision, TextEncoderName, TextSettings
 
 from .configs import Configs
+from .deep_cache import DeepUNetGraph, ShallowUNetGraph, last_layer_attends
 from .modules import (
     TextEncoderGraph,
     TextEncoderStatesGraph,
@@ -31,6 +32,8 @@ GraphModule = (
     type[TextEncoderGraph]
     | type[TextEncoderStatesGraph]
     | type[UNetGraph]
+    | type[DeepUNetGraph]
+    | type[ShallowUNetGraph]
     | type[VaeDecoderGraph]
     | type[VaeEncoderGraph]
 )
@@ -94,15 +97,19 @@ class GraphSpec:
         return dict(zip(self.outputs, outputs, strict=True))
 
 
-def graph_specs(configs: Configs) -> tuple[GraphSpec, ...]:
-    """Specs of all graphs, in the order they are exported."""
+def graph_specs(configs: Configs, *, deep_cache: bool = False) -> tuple[GraphSpec, ...]:
+    """Specs of all graphs, in the order they are exported. deep_cache: the U-Net in two graphs.
+
+    Raises ExportError if it cannot be.
+    """
     channels, scale = configs.vae_settings.latent_channels, configs.vae_settings.scale_factor
     latents: Axes = ("batch", channels, "height", "width")
     pictures: Axes = ("batch", 3, "height", "width")
     half_vae = not configs.vae_needs_float32
+    unet = _unet(configs, latents)
     return (
         *(_text_encoder(configs, text) for text in configs.text),
-        _unet(configs, latents),
+        *(_cut(unet, configs) if deep_cache else (unet,)),
         GraphSpec(
             name="vae_decoder",
             component="vae",
@@ -167,4 +174,16 @@ def _unet(configs: Configs, latents: Axes) -> GraphSpec:
         module=UNetGraph,
         inputs=inputs,
         outputs={"out_sample": latents},
+    )
+
+
+def _cut(unet: GraphSpec, configs: Configs) -> tuple[GraphSpec, GraphSpec]:
+    """The full U-Net that gives its deep features, and the shallow one that takes them."""
+    deep: Axes = ("batch", configs.unet["block_out_channels"][0], "height", "width")
+    inputs = {**unet.inputs, "deep_features": deep}
+    if not last_layer_attends(configs.unet):
+        del inputs["encoder_hidden_states"]
+    return (
+        replace(unet, module=DeepUNetGraph, outputs={**unet.outputs, "deep_features": deep}),
+        replace(unet, name="unet_shallow", module=ShallowUNetGraph, inputs=inputs),
     )

@@ -1,0 +1,136 @@
+"""A U-Net in two graphs, the second of which leaves out all but its ends (DeepCache).
+
+Deep features change little from one evaluation to the next (Ma, Fang, Wang 2023,
+https://arxiv.org/abs/2312.00858). The full graph therefore gives them beside its prediction, and the shallow one
+takes them in place of computing them. What is computed anew is branch 0 of the paper's implementation: conv_in,
+whose output is the skip of the last layer on the way up, that layer, and what follows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from sdrt.errors import ExportError
+
+from .modules import UNetGraph, with_channels
+
+# blocks that are a list of residual layers, each with a transformer behind it in the second kind
+_LAST_BLOCKS = {"UpBlock2D": False, "CrossAttnUpBlock2D": True}
+
+
+def last_layer_attends(unet: Mapping[str, Any]) -> bool:
+    """Whether the last layer of a U-Net, by its config, attends to the prompt.
+
+    Raises ExportError if its last block has no layers to cut between.
+    """
+    kind = unet["up_block_types"][-1]
+    if kind not in _LAST_BLOCKS:
+        raise ExportError(
+            f"the U-Net cannot be cut for --deep-cache: its last block is {kind}, "
+            f"expected {' or '.join(_LAST_BLOCKS)}; leave --deep-cache out"
+        )
+    return _LAST_BLOCKS[kind]
+
+
+class DeepUNetGraph(UNetGraph):
+    """As UNetGraph, with what its last layer is given as well: deep_features [R, C', h, w]."""
+
+    def _predict(self, sample: Tensor, temb: Tensor, encoder_hidden_states: Tensor) -> tuple[Tensor, ...]:
+        hidden_states, skips = self._go_down(sample, temb, encoder_hidden_states)
+        *blocks, last = self.model.up_blocks
+        for block in blocks:
+            hidden_states = self._go_up(block, hidden_states, skips, temb, encoder_hidden_states)
+        for index in range(len(last.resnets) - 1):
+            hidden_states = _layer(last, index, hidden_states, skips.pop(), temb, encoder_hidden_states)
+        (skip,) = skips
+        return self._out(_layer(last, -1, hidden_states, skip, temb, encoder_hidden_states)), hidden_states
+
+    @staticmethod
+    def reference(model: UNet2DConditionModel, *args: Tensor, **inputs: Tensor) -> tuple[Tensor, ...]:
+        """Run the model's own forward, and look at what its last layer takes."""
+        taken = []
+        layer = model.up_blocks[-1].resnets[-1]
+        hook = layer.register_forward_pre_hook(lambda _, given: taken.append(given[0]))
+        try:
+            outputs = UNetGraph.reference(model, *args, **inputs)
+        finally:
+            hook.remove()
+        return *outputs, taken[0][:, : _deep_channels(model)]
+
+
+class ShallowUNetGraph(UNetGraph):
+    """The prediction of the full U-Net, had its deep features not changed: out_sample [R, C, h, w].
+
+    deep_features: as DeepUNetGraph gives them, [R, C', h, w]; the rest as UNetGraph takes it, without
+    encoder_hidden_states if the last layer does not attend to them.
+    """
+
+    def forward(  # type: ignore[override]
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        text_embeds: Tensor | None = None,
+        time_ids: Tensor | None = None,
+        timestep_cond: Tensor | None = None,
+        image_latents: Tensor | None = None,
+        *,
+        deep_features: Tensor,
+    ) -> tuple[Tensor]:
+        """Predict once per row."""
+        model = self.model
+        temb = self._embed(sample, timestep, text_embeds, time_ids, timestep_cond)
+        skip = model.conv_in(with_channels(sample, image_latents))
+        last = model.up_blocks[-1]
+        return (self._out(_layer(last, -1, deep_features, skip, temb, encoder_hidden_states)),)
+
+    @staticmethod
+    def reference(
+        model: UNet2DConditionModel,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        *,
+        deep_features: Tensor,
+        **inputs: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Run the model's own forward, with other deep features put in before its last layer."""
+        if encoder_hidden_states is None:  # then nothing that depends on it is left
+            encoder_hidden_states = torch.zeros(len(sample), 1, model.config["cross_attention_dim"])
+
+        def put_in(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            hidden_states, *rest = given
+            return torch.cat([deep_features, hidden_states[:, _deep_channels(model) :]], dim=1), *rest
+
+        hook = model.up_blocks[-1].resnets[-1].register_forward_pre_hook(put_in)
+        try:
+            return UNetGraph.reference(model, sample, timestep, encoder_hidden_states, **inputs)
+        finally:
+            hook.remove()
+
+
+def _deep_channels(model: UNet2DConditionModel) -> int:
+    """Channels of the last layer's input that are not those of the skip."""
+    channels: int = model.up_blocks[-1].resnets[-1].in_channels - model.conv_in.out_channels
+    return channels
+
+
+def _layer(
+    block: nn.Module,
+    index: int,
+    hidden_states: Tensor,
+    skip: Tensor,
+    temb: Tensor,
+    encoder_hidden_states: Tensor | None,
+) -> Tensor:
+    """One layer of a block on the way up."""
+    hidden_states = block.resnets[index](torch.cat([hidden_states, skip], dim=1), temb)
+    if getattr(block, "has_cross_attention", False):
+        attention = block.attentions[index]
+        hidden_states = attention(hidden_states, encoder_hidden_states, return_dict=False)[0]
+    return hidden_states
