@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sdrt import graphs
 from sdrt.backends import Array, Backend, Buffer, Runtime
+from sdrt.deep_cache import DeepCache
 from sdrt.errors import ComputeError, InputError
 from sdrt.noise import NoiseGenerator
 from sdrt.samplers import COLUMNS, SLOTS, SamplerTable
@@ -96,7 +97,8 @@ class StepGraph:
 class Denoising:
     """One batch on its way from noise to latents. Iterate over it to run it; it yields the evaluations done.
 
-    shape: of one sample's latents, (C, h, w).
+    shape: of one sample's latents, (C, h, w). deep_cache: run the U-Net's shallow graph in some evaluations,
+    on the deep features that lie where the full graph has written them.
     """
 
     def __init__(
@@ -106,14 +108,18 @@ class Denoising:
         step: StepGraph,
         samples: Sequence[Sample],
         shape: tuple[int, int, int],
+        *,
+        deep_cache: DeepCache | None = None,
     ) -> None:
+        deep_cache = deep_cache or DeepCache(shallow=unet, interval=1)
         self._device = runtime.device
         self._unet = unet
+        self._shallow = deep_cache.shallow
         self._step = step
         self._samples = samples
         self._shape = shape
         self.evaluations = max(sample.table.evaluations for sample in samples)
-        self._plan = _Plan(samples, self.evaluations)
+        self._plan = _Plan(samples, self.evaluations, deep_cache)
         self._states = [self._empty((len(samples), SLOTS, *shape), "float32") for _ in range(2)]
         self._shared = {
             "noise": self._empty((len(samples), *shape), "float32"),
@@ -134,12 +140,13 @@ class Denoising:
         for k in range(self.evaluations):
             phase, buffers = plan.phase_at(k), self._buffers[plan.first_of(k)]
             if k in plan.phases:
-                self._unet.bind({name: buffers[name] for name in (*self._unet.inputs, *self._unet.outputs)})
+                for graph in dict.fromkeys((self._unet, self._shallow)):
+                    graph.bind({name: buffers[name] for name in (*graph.inputs, *graph.outputs)})
             upload(plan.timesteps[k, phase.owners], buffers["timestep"])
             if k in plan.changes:
                 for name, values in phase.told(k).items():
                     upload(values, buffers[name])
-            self._unet.run()
+            (self._shallow if k in plan.reusing else self._unet).run()
             upload(plan.matrices[k], shared["matrix"])
             upload(plan.c_in[k + 1], shared["c_in"])
             if plan.noisy[k].any():
@@ -190,10 +197,14 @@ class Denoising:
 
     def _phase_buffers(self, phase: _Phase) -> dict[str, Buffer]:
         unet, rows = self._unet, len(phase.owners)
+        channels, *size = self._shape
         return {
             "sample": self._empty((rows, *self._shape), unet.inputs["sample"].dtype),
             "timestep": self._empty((rows,), unet.inputs["timestep"].dtype),
-            "out_sample": self._empty((rows, *self._shape), unet.outputs["out_sample"].dtype),
+            **{  # out_sample and, where the bundle has them, deep_features
+                name: self._empty((rows, spec.shape[1] or channels, *size), spec.dtype)
+                for name, spec in unet.outputs.items()
+            },
             "guidance": self._filled(phase.guidance, "float32"),
             "rows": self._filled(phase.rows, "int64"),
             "owners": self._filled(phase.owners, "int64"),
@@ -220,9 +231,10 @@ class _Plan:
 
     A sample whose table is shorter than the longest stands still, with the identity for its matrix.
     changes: the evaluations at which a row is told another thing than before. phases: by first evaluation.
+    reusing: the evaluations that run the shallow graph.
     """
 
-    def __init__(self, samples: Sequence[Sample], evaluations: int) -> None:
+    def __init__(self, samples: Sequence[Sample], evaluations: int, deep_cache: DeepCache) -> None:
         batch = len(samples)
         self.matrices = np.tile(_IDENTITY, (evaluations, batch, 1, 1))  # [E, B, SLOTS, COLUMNS]
         self.timesteps = np.zeros((evaluations, batch), np.float32)
@@ -239,6 +251,7 @@ class _Plan:
         self.changes = {k for one in told for k in one.changes}
         firsts = {0, *(k for one in told for k in one.reweighed if k < evaluations)}
         self.phases = {first: _Phase(told, first) for first in sorted(firsts)}
+        self.reusing = deep_cache.reuses(told, evaluations)
         _check_lengths(told, {0, *self.changes})
 
     def first_of(self, k: int) -> int:

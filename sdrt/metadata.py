@@ -100,6 +100,7 @@ def _own(request: Request, manifest: Manifest, backend: str) -> dict[str, Any]:
         "spacing": request.spacing,
         "seed": request.seed,
         "guidance_interval": request.guidance_interval,
+        "deep_cache": request.deep_cache,
         "prompt_syntax": request.prompt_syntax,
         "clip_skip": request.clip_skip,
         **_pictures(request),

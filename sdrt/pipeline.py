@@ -18,6 +18,7 @@ from sdrt.backends import Array, Backend, Runtime, open_runtime
 from sdrt.bundle import DEMO, Bundle, Verify
 from sdrt.conditioning import Conditioner
 from sdrt.decode import Decoder
+from sdrt.deep_cache import DeepCache
 from sdrt.denoise import Conditions, Denoising, Sample, StepGraph, initial_latents
 from sdrt.encode import Encoder
 from sdrt.errors import BundleError
@@ -97,6 +98,7 @@ class Pipeline:
         encoders = [self._text_encoder(text) for text in bundle.manifest.text]
         self._conditioner = Conditioner(encoders, bundle.manifest.conditioning)
         self._unet = self._load("unet")
+        self._shallow: Backend | None = None
         self._encoder = (
             Encoder(runtime, self._load("vae_encoder"), bundle.manifest.vae)
             if bundle.manifest.conditioning.picture is not None
@@ -157,7 +159,8 @@ class Pipeline:
         for stage in (self._conditioner, self._step, self._decoder, self._encoder):
             if stage is not None:
                 stage.close()
-        self._unet.close()
+        for unet in filter(None, (self._unet, self._shallow)):
+            unet.close()
 
     def __enter__(self) -> Pipeline:
         return self
@@ -189,6 +192,7 @@ class Pipeline:
         table = request.compile(self.manifest)
         conditions = self._conditioner.conditions(request, table)
         picture = self._shown(request)
+        deep_cache = self._deep_cache(request)
         batch = min(max(_BATCH_PIXELS // (request.width * request.height), 1), _MAX_BATCH)
         for first in range(0, request.count, batch):
             requests = [
@@ -201,6 +205,7 @@ class Pipeline:
                 self._step,
                 [self._sample(one, table, conditions, picture) for one in requests],
                 self._latent_shape(request),
+                deep_cache=deep_cache,
             )
             at = Progress(first=first, batch=len(requests), done=0, evaluations=denoising.evaluations)
             on_step(at)
@@ -231,6 +236,14 @@ class Pipeline:
             return MaskedPicture(self._encoder, self.manifest.vae, request)
         return PictureToChange(self._encoder, request)
 
+    def _deep_cache(self, request: Request) -> DeepCache | None:
+        """What a request wants of it; its graph is loaded when the first one does."""
+        if request.deep_cache == 1:
+            return None
+        if self._shallow is None:
+            self._shallow = self._load("unet_shallow")
+        return DeepCache(shallow=self._shallow, interval=request.deep_cache)
+
     def _latent_shape(self, request: Request) -> tuple[int, int, int]:
         vae = self.manifest.vae
         return vae.latent_channels, request.height // vae.scale_factor, request.width // vae.scale_factor
@@ -255,9 +268,10 @@ class Pipeline:
     def _load(self, name: GraphName, overrides: Mapping[str, Array] = MappingProxyType({})) -> Backend:
         """One of the bundle's graphs, whose inputs and outputs are what the manifest says."""
         entry, path = self._entry(name), self._path(name)
-        if name in self._changes:
+        component = "unet" if name == "unet_shallow" else name
+        if component in self._changes:
             self._progress(f"merging LoRA into {name}")
-            overrides = {**merged_initializers(path, self._changes[name]), **overrides}
+            overrides = {**merged_initializers(path, self._changes[component]), **overrides}
         self._progress(f"loading {name}")
         graph = self.runtime.load(
             path, exact=name not in _MAY_BE_ROUNDED, overrides=overrides, saved=self._saved(entry)

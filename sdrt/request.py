@@ -35,6 +35,7 @@ class Request:
 
     spacing, sigma_schedule, eta: None, `plain` and None where the sampler has no choice.
     guidance_interval: the part of the steps that is guided, of 0 to 1; the others run no negative prompt.
+    deep_cache: one evaluation of so many runs the whole U-Net, the others reuse its deep features; 1 is none.
     clip_skip: the layer of the text encoder whose states are used, counted from the last, 1.
     init_image, mask, image_guidance: of models that are shown a picture; white is what an inpainting model
     paints, and an image_guidance above 1 keeps an edit model closer to the picture.
@@ -55,6 +56,7 @@ class Request:
     prompt_syntax: Syntax
     clip_skip: int
     guidance_interval: tuple[float, float] = WHOLE
+    deep_cache: int = 1
     init_image: Path | None = None
     mask: Path | None = None
     image_guidance: float | None = None
@@ -106,6 +108,7 @@ def resolve_request(
     prompt_syntax: Syntax = "a1111",
     clip_skip: int | None = None,
     guidance_interval: tuple[float, float] = WHOLE,
+    deep_cache: int = 1,
     init_image: Path | str | None = None,
     mask: Path | str | None = None,
     image_guidance: float | None = None,
@@ -148,6 +151,7 @@ def resolve_request(
         count=_at_least_one("count", count),
         prompt_syntax=prompt_syntax,
         guidance_interval=_interval(manifest.conditioning, guidance_interval),
+        deep_cache=_deep_cache(manifest, deep_cache),
         clip_skip=manifest.text[0].clip_skip if clip_skip is None else int(clip_skip),
         init_image=init_image,
         mask=mask,
@@ -223,6 +227,15 @@ def _interval(model: Conditioning, asked: tuple[float, float]) -> tuple[float, f
     if model.guidance_embedding is not None and asked != WHOLE:
         raise InputError("this model has its guidance built in; leave --guidance-interval out")
     return (first, last)
+
+
+def _deep_cache(manifest: Manifest, asked: int) -> int:
+    if _at_least_one("deep cache", asked) > 1 and "unet_shallow" not in manifest.graphs:
+        raise InputError(
+            f"the bundle {manifest.name} has no shallow U-Net; export it again with --deep-cache, "
+            f"or leave --deep-cache {asked} out"
+        )
+    return asked
 
 
 def _side(name: str, value: int, multiple: int) -> int:

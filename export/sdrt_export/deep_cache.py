@@ -1,8 +1,8 @@
 """A U-Net in two graphs, the second of which leaves out all but its ends (DeepCache).
 
 Deep features change little from one evaluation to the next (Ma, Fang, Wang 2023,
-https://arxiv.org/abs/2312.00858). The full graph therefore gives them beside its prediction, and the shallow one
-takes them in place of computing them. What is computed anew is branch 0 of the paper's implementation: conv_in,
+https://arxiv.org/abs/2312.00858). So the full graph gives them beside its prediction, and the shallow one
+takes them and does not compute them. What it computes is branch 0 of the authors' implementation: conv_in,
 whose output is the skip of the last layer on the way up, that layer, and what follows it.
 """
 
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from sdrt.errors import ExportError
 
-from .modules import UNetGraph, with_channels
+from .modules import UNetGraph, embed, out_sample, with_channels
 
-# blocks that are a list of residual layers, each with a transformer behind it in the second kind
+# blocks that are a list of residual layers; whether each has a transformer behind it
 _LAST_BLOCKS = {"UpBlock2D": False, "CrossAttnUpBlock2D": True}
 
 
@@ -31,7 +31,7 @@ def last_layer_attends(unet: Mapping[str, Any]) -> bool:
     kind = unet["up_block_types"][-1]
     if kind not in _LAST_BLOCKS:
         raise ExportError(
-            f"the U-Net cannot be cut for --deep-cache: its last block is {kind}, "
+            f"the U-Net cannot be cut for --deep-cache: its last block is a {kind}, "
             f"expected {' or '.join(_LAST_BLOCKS)}; leave --deep-cache out"
         )
     return _LAST_BLOCKS[kind]
@@ -48,29 +48,46 @@ class DeepUNetGraph(UNetGraph):
         for index in range(len(last.resnets) - 1):
             hidden_states = _layer(last, index, hidden_states, skips.pop(), temb, encoder_hidden_states)
         (skip,) = skips
-        return self._out(_layer(last, -1, hidden_states, skip, temb, encoder_hidden_states)), hidden_states
+        predicted_from = _layer(last, -1, hidden_states, skip, temb, encoder_hidden_states)
+        return out_sample(self.model, predicted_from), hidden_states
 
     @staticmethod
-    def reference(model: UNet2DConditionModel, *args: Tensor, **inputs: Tensor) -> tuple[Tensor, ...]:
+    def reference(
+        model: UNet2DConditionModel,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        timestep_cond: Tensor | None = None,
+        image_latents: Tensor | None = None,
+        **added: Tensor,
+    ) -> tuple[Tensor, ...]:
         """Run the model's own forward, and look at what its last layer takes."""
-        taken = []
-        layer = model.up_blocks[-1].resnets[-1]
-        hook = layer.register_forward_pre_hook(lambda _, given: taken.append(given[0]))
+        taken: list[Tensor] = []
+
+        def look(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+            taken.append(given[0])
+
+        told = (timestep_cond, image_latents)
+        hook = model.up_blocks[-1].resnets[-1].register_forward_pre_hook(look)
         try:
-            outputs = UNetGraph.reference(model, *args, **inputs)
+            outputs = UNetGraph.reference(model, sample, timestep, encoder_hidden_states, *told, **added)
         finally:
             hook.remove()
         return *outputs, taken[0][:, : _deep_channels(model)]
 
 
-class ShallowUNetGraph(UNetGraph):
-    """The prediction of the full U-Net, had its deep features not changed: out_sample [R, C, h, w].
+class ShallowUNetGraph(nn.Module):
+    """What UNetGraph would predict if its deep features had not changed: out_sample [R, C, h, w].
 
     deep_features: as DeepUNetGraph gives them, [R, C', h, w]; the rest as UNetGraph takes it, without
     encoder_hidden_states if the last layer does not attend to them.
     """
 
-    def forward(  # type: ignore[override]
+    def __init__(self, model: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
         self,
         sample: Tensor,
         timestep: Tensor,
@@ -84,10 +101,10 @@ class ShallowUNetGraph(UNetGraph):
     ) -> tuple[Tensor]:
         """Predict once per row."""
         model = self.model
-        temb = self._embed(sample, timestep, text_embeds, time_ids, timestep_cond)
+        temb = embed(model, sample, timestep, text_embeds, time_ids, timestep_cond)
         skip = model.conv_in(with_channels(sample, image_latents))
         last = model.up_blocks[-1]
-        return (self._out(_layer(last, -1, deep_features, skip, temb, encoder_hidden_states)),)
+        return (out_sample(model, _layer(last, -1, deep_features, skip, temb, encoder_hidden_states)),)
 
     @staticmethod
     def reference(
@@ -97,10 +114,10 @@ class ShallowUNetGraph(UNetGraph):
         encoder_hidden_states: Tensor | None = None,
         *,
         deep_features: Tensor,
-        **inputs: Tensor,
+        **told: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Run the model's own forward, with other deep features put in before its last layer."""
-        if encoder_hidden_states is None:  # then nothing that depends on it is left
+        """Run the model's own forward, with these deep features put in before its last layer."""
+        if encoder_hidden_states is None:  # of what is computed from it nothing is left
             encoder_hidden_states = torch.zeros(len(sample), 1, model.config["cross_attention_dim"])
 
         def put_in(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -109,7 +126,7 @@ class ShallowUNetGraph(UNetGraph):
 
         hook = model.up_blocks[-1].resnets[-1].register_forward_pre_hook(put_in)
         try:
-            return UNetGraph.reference(model, sample, timestep, encoder_hidden_states, **inputs)
+            return UNetGraph.reference(model, sample, timestep, encoder_hidden_states, **told)
         finally:
             hook.remove()
 
@@ -121,16 +138,15 @@ def _deep_channels(model: UNet2DConditionModel) -> int:
 
 
 def _layer(
-    block: nn.Module,
+    block: Any,  # UpBlock2D, or CrossAttnUpBlock2D
     index: int,
     hidden_states: Tensor,
     skip: Tensor,
     temb: Tensor,
     encoder_hidden_states: Tensor | None,
 ) -> Tensor:
-    """One layer of a block on the way up."""
+    """One layer on the way up."""
     hidden_states = block.resnets[index](torch.cat([hidden_states, skip], dim=1), temb)
     if getattr(block, "has_cross_attention", False):
-        attention = block.attentions[index]
-        hidden_states = attention(hidden_states, encoder_hidden_states, return_dict=False)[0]
+        hidden_states = block.attentions[index](hidden_states, encoder_hidden_states, return_dict=False)[0]
     return hidden_states

@@ -52,8 +52,8 @@ def export(
 
     source, options: as in `sdrt_export.sources.open_model`.
     target: a folder that is not there yet, or a bundle if `force`; by default engines/<name>.
-    half_weights: FP32 graphs whose weights are stored in FP16. deep_cache: the U-Net also as a second graph that
-    reuses deep features. verify: measure each graph against PyTorch.
+    half_weights: FP32 graphs whose weights are stored in FP16. deep_cache: a second graph of the U-Net,
+    which reuses deep features. verify: measure each graph against PyTorch.
     progress: called with a line as each stage begins.
 
     Raises InputError for a wrong request before any work; ExportError if something fails, and then the

@@ -6,6 +6,8 @@ behind the prefix `model.`. `reference` is the model's own forward, which the gr
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -87,35 +89,17 @@ class UNetGraph(nn.Module):
         time_ids: Tensor | None = None,
         timestep_cond: Tensor | None = None,
         image_latents: Tensor | None = None,
-    ) -> tuple[Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Predict once per row."""
-        temb = self._embed(sample, timestep, text_embeds, time_ids, timestep_cond)
+        temb = embed(self.model, sample, timestep, text_embeds, time_ids, timestep_cond)
         return self._predict(with_channels(sample, image_latents), temb, encoder_hidden_states)
-
-    def _embed(
-        self,
-        sample: Tensor,
-        timestep: Tensor,
-        text_embeds: Tensor | None,
-        time_ids: Tensor | None,
-        timestep_cond: Tensor | None,
-    ) -> Tensor:
-        """What every residual block is told: [R, T]."""
-        model = self.model
-        temb = model.time_embedding(model.get_time_embed(sample=sample, timestep=timestep), timestep_cond)
-        if text_embeds is not None and time_ids is not None:
-            # sines in float32 whatever the model's precision; the model's own forward joins them as they are,
-            # and the exported graph would then hold a Concat of two types
-            sizes = model.add_time_proj(time_ids.flatten()).reshape(time_ids.shape[0], -1)
-            temb = temb + model.add_embedding(torch.cat([text_embeds, sizes.to(text_embeds.dtype)], dim=-1))
-        return temb
 
     def _predict(self, sample: Tensor, temb: Tensor, encoder_hidden_states: Tensor) -> tuple[Tensor, ...]:
         """Predict, told `temb` [R, T]."""
         hidden_states, skips = self._go_down(sample, temb, encoder_hidden_states)
         for block in self.model.up_blocks:
             hidden_states = self._go_up(block, hidden_states, skips, temb, encoder_hidden_states)
-        return (self._out(hidden_states),)
+        return (out_sample(self.model, hidden_states),)
 
     def _go_down(
         self, sample: Tensor, temb: Tensor, encoder_hidden_states: Tensor
@@ -135,7 +119,7 @@ class UNetGraph(nn.Module):
 
     def _go_up(
         self,
-        block: nn.Module,
+        block: Any,
         hidden_states: Tensor,
         skips: list[Tensor],
         temb: Tensor,
@@ -155,11 +139,6 @@ class UNetGraph(nn.Module):
             **_prompt_of(block, encoder_hidden_states),
         )
         return up
-
-    def _out(self, hidden_states: Tensor) -> Tensor:
-        model = self.model
-        out_sample: Tensor = model.conv_out(model.conv_act(model.conv_norm_out(hidden_states)))
-        return out_sample
 
     @staticmethod
     def reference(
@@ -240,6 +219,30 @@ def _replace_upsamplers(model: nn.Module) -> None:
         for name, child in module.named_children():
             if isinstance(child, Upsample2D):
                 setattr(module, name, _Upsample(child))
+
+
+def embed(
+    model: UNet2DConditionModel,
+    sample: Tensor,
+    timestep: Tensor,
+    text_embeds: Tensor | None,
+    time_ids: Tensor | None,
+    timestep_cond: Tensor | None,
+) -> Tensor:
+    """What every residual layer is told: [R, T]."""
+    temb: Tensor = model.time_embedding(model.get_time_embed(sample=sample, timestep=timestep), timestep_cond)
+    if text_embeds is not None and time_ids is not None:
+        # sines in float32 whatever the model's precision; the model's own forward joins them as they are,
+        # and the exported graph would then hold a Concat of two types
+        sizes = model.add_time_proj(time_ids.flatten()).reshape(time_ids.shape[0], -1)
+        temb = temb + model.add_embedding(torch.cat([text_embeds, sizes.to(text_embeds.dtype)], dim=-1))
+    return temb
+
+
+def out_sample(model: UNet2DConditionModel, hidden_states: Tensor) -> Tensor:
+    """From what the last layer gives to the prediction."""
+    prediction: Tensor = model.conv_out(model.conv_act(model.conv_norm_out(hidden_states)))
+    return prediction
 
 
 def with_channels(sample: Tensor, image_latents: Tensor | None) -> Tensor:

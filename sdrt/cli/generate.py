@@ -39,6 +39,13 @@ if TYPE_CHECKING:
     metavar="FROM TO",
     help="Parts of the steps that are guided; the others take half the time.",
 )
+@click.option(
+    "--deep-cache",
+    type=int,
+    default=1,
+    metavar="N",
+    help="Run the whole U-Net once in N evaluations; for bundles exported with --deep-cache.",
+)
 @click.option("--sampler", metavar="NAME", help="As `sdrt samplers` lists them.  [default: the model's]")
 @sampler_options
 @click.option("--seed", type=int, default=-1, help="Picture i uses seed + i; -1 is a random seed.")
