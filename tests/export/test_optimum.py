@@ -217,6 +217,7 @@ def test_options_for_checkpoints_are_refused(copy: Path, tmp_path: Path) -> None
     target = tmp_path / "target"
     assert "give --precision fp32" in refused(copy, target, InputError, precision="fp16")
     assert "--half-weights" in refused(copy, target, InputError, half_weights=True)
+    assert "--deep-cache cuts a checkpoint's U-Net" in refused(copy, target, InputError, deep_cache=True)
     assert "--variant" in refused(copy, target, InputError, variant="fp16")
 
 

@@ -160,7 +160,9 @@ def test_a_full_disk_keeps_the_old_bundle(
 
     if where == "save":
         monkeypatch.setattr(graphs.ir, "save", full)
-        monkeypatch.setattr(filling, "graph_specs", lambda configs: graph_specs(configs)[:1])
+        monkeypatch.setattr(
+            filling, "graph_specs", lambda *args, **options: graph_specs(*args, **options)[:1]
+        )
     else:
         exported.stage(tmp_path / "tiny")
         monkeypatch.setattr(

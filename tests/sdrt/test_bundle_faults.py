@@ -294,6 +294,27 @@ class TestManifest:
         refuses(FILE_NAME, "is not a valid manifest", says)
 
     @pytest.mark.parametrize(
+        ("given", "taken", "told", "says"),
+        [
+            (None, [None, 64, None, None], "timestep", "does not give the deep_features"),
+            ([None, 64, None, None], None, "timestep", "does not give the deep_features"),
+            ([None, 64, None, None], [None, 32, None, None], "timestep", "does not give the deep_features"),
+            ([None, 64, None, None], [None, 64, None, None], "text_embeds", "text_embeds"),
+        ],
+    )
+    def test_graphs_of_a_unet_that_do_not_fit(self, refuses, edit_manifest, given, taken, told, says):
+        def change(fields):
+            unet = fields["graphs"]["unet"]
+            shallow = {**unet, "inputs": {told: {"dtype": "float32", "shape": [None]}}}
+            for specs, shape in ((unet["outputs"], given), (shallow["inputs"], taken)):
+                if shape is not None:
+                    specs["deep_features"] = {"dtype": "float32", "shape": shape}
+            fields["graphs"]["unet_shallow"] = shallow
+
+        edit_manifest(change)
+        refuses(FILE_NAME, "is not a valid manifest", "unet_shallow", says)
+
+    @pytest.mark.parametrize(
         "text",
         ["", "{", "not JSON", '{"schema": 2, "schema": 2}', "[" * 100_000, '{"a":' * 100_000, "{} {}"],
         ids=["empty", "half", "words", "twice", "deep list", "deep object", "two"],

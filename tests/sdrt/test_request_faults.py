@@ -92,6 +92,18 @@ def test_guidance_interval(refuses, interval):
     refuses("--guidance-interval", *interval, says=("the guidance interval is", "such as 0 to 0.6"))
 
 
+@pytest.mark.parametrize(
+    ("interval", "says"),
+    [
+        ("0", "deep cache is 0; expected 1 or more"),
+        ("-2", "deep cache is -2; expected 1 or more"),
+        ("3", "demo has no shallow U-Net; export it again with --deep-cache, or leave --deep-cache 3 out"),
+    ],
+)
+def test_deep_cache(refuses, interval, says):
+    refuses("--deep-cache", interval, says=(says,))
+
+
 @pytest.mark.parametrize("seed", [-2, 2**64])
 def test_seed(refuses, seed):
     refuses("--seed", str(seed), says=(f"seed is {seed}; expected 0 to {2**64 - 1}, or -1",))
