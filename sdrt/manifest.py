@@ -52,7 +52,7 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class GraphEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One ONNX graph.
 
-    path: of the `.onnx` file, relative to the bundle; its weights lie beside it in `<path>.data`.
+    path: of the `.onnx` file, relative to the bundle; its weights lie beside it in `model.onnx.data`.
     onnxruntime: a file of the same inputs, outputs and weights that has operators of onnxruntime's own.
     tolerance: the relative L2 that the export was held to; None if it ran with --no-verify.
     """

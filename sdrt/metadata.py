@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import sdrt
@@ -138,7 +139,7 @@ def model_hash(manifest: Manifest) -> str:
 
 def _unet_sha256(manifest: Manifest) -> str:
     path = manifest.graphs["unet"].path
-    weights = manifest.files.get(f"{path}.data", manifest.files[path])
+    weights = manifest.files.get(f"{PurePosixPath(path).parent}/model.onnx.data", manifest.files[path])
     return weights.sha256
 
 

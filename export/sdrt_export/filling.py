@@ -75,7 +75,9 @@ def _make_graph(
         entry = _adopt(folder, model, spec, settings, progress)
     else:
         entry = _export(folder, model, spec, settings, progress)
-    paths = [*(place.bundle / path for path in entry.paths), folder / graphs.DATA_NAME]
+    # FILE_NAME is there beside what the bundle runs, if only for optimum
+    names = {*entry.paths, *(f"{spec.name}/{name}" for name in (graphs.FILE_NAME, graphs.DATA_NAME))}
+    paths = [place.bundle / name for name in sorted(names)]
     for path in paths:
         filesystem.sync(path)
     filesystem.sync(folder)
@@ -105,12 +107,13 @@ def _export(
     progress(
         f"{spec.name}: comparing with PyTorch" if settings.verify else f"{spec.name}: written, not compared"
     )
-    names = [graphs.FILE_NAME]
-    if write_fused(folder / graphs.FILE_NAME, folder / graphs.FUSED_NAME):
+    path = graphs.split_plain(folder) if spec.beside_plain else folder / graphs.FILE_NAME
+    names = [path.name]
+    if write_fused(path, folder / graphs.FUSED_NAME):
         names.append(graphs.FUSED_NAME)
     measured = [measure(spec, folder / name, trials, precision) for name in names if settings.verify]
     return GraphEntry(
-        path=f"{spec.name}/{graphs.FILE_NAME}",
+        path=f"{spec.name}/{path.name}",
         onnxruntime=f"{spec.name}/{graphs.FUSED_NAME}" if graphs.FUSED_NAME in names else None,
         inputs=inputs,
         outputs=outputs,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from onnxscript import ir
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from .specs import GraphSpec
 FILE_NAME = "model.onnx"
 DATA_NAME = FILE_NAME + ".data"
 FUSED_NAME = "onnxruntime.onnx"
+WHOLE_NAME = "all_outputs.onnx"  # what the bundle runs where optimum wants another FILE_NAME
 IR_VERSION = 10  # onnxruntime 1.31 refuses 14
 PREFIX = "model."
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
@@ -80,6 +82,19 @@ def save_graph(
     for value in graph.graph.initializers.values():
         value.const_value = None
     return _tensor_specs(graph.graph.inputs), _tensor_specs(graph.graph.outputs)
+
+
+def split_plain(folder: Path) -> Path:
+    """Leave a graph's first output alone to `folder`/model.onnx, and move the whole graph beside it.
+
+    Both read the same weights. optimum's pipelines take any other output of a U-Net for its prediction.
+    """
+    path, whole = folder / FILE_NAME, folder / WHOLE_NAME
+    model = onnx.load(path, load_external_data=False)
+    path.rename(whole)
+    del model.graph.output[1:]
+    path.write_bytes(model.SerializeToString())
+    return whole
 
 
 def _trace(spec: GraphSpec, model: nn.Module, opset: int, dtype: torch.dtype) -> ir.Model:

@@ -50,6 +50,7 @@ class GraphSpec:
     """One graph: the component it is cut from, its module, and the axes of its inputs and outputs.
 
     unit: of height and width, in latent pixels; 8 where they count image pixels.
+    beside_plain: a graph of the first output alone goes beside it.
     """
 
     name: GraphName
@@ -60,6 +61,7 @@ class GraphSpec:
     unit: int = 1
     tokens: tuple[int, int] = (0, 0)  # size of the vocabulary, end token
     may_be_half: bool = True
+    beside_plain: bool = False
 
     def precision(self, asked: Precision) -> Precision:
         """What the graph computes in, in a bundle of the precision `asked`."""
@@ -184,6 +186,8 @@ def _cut(unet: GraphSpec, configs: Configs) -> tuple[GraphSpec, GraphSpec]:
     if not last_layer_attends(configs.unet):
         del inputs["encoder_hidden_states"]
     return (
-        replace(unet, module=DeepUNetGraph, outputs={**unet.outputs, "deep_features": deep}),
+        replace(
+            unet, module=DeepUNetGraph, outputs={**unet.outputs, "deep_features": deep}, beside_plain=True
+        ),
         replace(unet, name="unet_shallow", module=ShallowUNetGraph, inputs=inputs),
     )

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from sdrt_bench import deep_cache  # noqa: E402
+from sdrt_bench import deep_cache
 
 
 def test_figures_of_each_interval(monkeypatch):

@@ -104,6 +104,30 @@ def test_shallow_graph_goes_on_where_the_full_one_left_off(family, tmp_path):
     assert sizes[0] < 0.5 * sizes[1]  # what is not run is not stored
 
 
+def test_optimum_finds_a_graph_of_one_output(bundle, pipeline):
+    """It takes any other output of a U-Net for the prediction; both graphs read one file of weights."""
+    whole = bundle / pipeline.manifest.graphs["unet"].path
+    sessions = [
+        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        for path in (bundle / "unet" / "model.onnx", whole)
+    ]
+    plain, deep = ([value.name for value in session.get_outputs()] for session in sessions)
+    assert (plain, deep) == (["out_sample"], ["out_sample", "deep_features"])
+    random = np.random.default_rng(0)
+    feeds = {
+        "sample": random.normal(size=(2, 4, 8, 8)).astype(np.float32),
+        "timestep": np.array([500.0], np.float32),
+        "encoder_hidden_states": random.normal(size=(2, 77, 128)).astype(np.float32),
+    }
+    np.testing.assert_array_equal(*(session.run(["out_sample"], feeds)[0] for session in sessions))
+    assert sorted(path.name for path in whole.parent.iterdir()) == [
+        "all_outputs.onnx",
+        "config.json",
+        "model.onnx",
+        "model.onnx.data",
+    ]
+
+
 class Reusing:
     """A U-Net of diffusers that, in all evaluations but `full`, puts its last layer's old input in."""
 
