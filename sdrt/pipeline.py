@@ -41,7 +41,7 @@ _MAX_BATCH = 8
 # bytes; of Stable Diffusion 1.5 that is the U-Net alone: the others load in less than half a second anyhow
 _WORTH_SAVING = 1_000_000_000
 # what takes the time; the other graphs run once for many steps, so float32 costs nothing in them
-_MAY_BE_ROUNDED: frozenset[GraphName] = frozenset({"unet", "vae_decoder"})
+_MAY_BE_ROUNDED: frozenset[GraphName] = frozenset({"unet", "unet_shallow", "vae_decoder"})
 
 
 @dataclass(frozen=True, kw_only=True)

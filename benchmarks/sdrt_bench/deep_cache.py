@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 
 from sdrt.pipeline import Pipeline
 from sdrt_bench import machine
+from sdrt_bench.image_quality import psnr
 
 INTERVALS = (1, 2, 3, 5)
+_EQUAL = 100.0  # dB that stand for infinitely many
 
 
 def measure(bundle: Path, count: int | None = None) -> dict[str, dict[str, Any]]:
@@ -44,7 +46,7 @@ def measure(bundle: Path, count: int | None = None) -> dict[str, dict[str, Any]]
             "score": asdict(score(lambda _, made=made: made, prompts)),  # type: ignore[misc]
         }
         if interval > 1:
-            near = [_psnr(*pair) for pair in zip(pictures[1], made, strict=True)]
+            near = [min(psnr(*pair), _EQUAL) for pair in zip(pictures[1], made, strict=True)]
             figures[str(interval)]["psnr_db"] = {
                 "median": median(near),
                 "lowest_tenth": quantiles(near, n=10)[0],
@@ -67,11 +69,6 @@ def _generate(
                 seconds[interval].append(time.perf_counter() - started)
                 pictures[interval].append(picture.pixels)
     return pictures, seconds
-
-
-def _psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    error = np.mean((a.astype(float) - b.astype(float)) ** 2)
-    return float(10 * np.log10(255**2 / max(error, 1e-3)))  # 78 dB for equal pictures
 
 
 @click.command()

@@ -27,7 +27,7 @@ def input_shapes(manifest: Manifest, graph: GraphName, job: Job) -> dict[str, tu
     """Shapes of a graph's inputs for a job's size, one picture; the U-Net is guided."""
     vae, entry = manifest.vae, manifest.graphs[graph]
     size = (job.height // vae.scale_factor, job.width // vae.scale_factor)
-    rows = _GUIDED if graph == "unet" else 1
+    rows = _GUIDED if graph in ("unet", "unet_shallow") else 1
     shapes = {}
     for name, spec in entry.inputs.items():
         # what is free: the batch; height and width; the tokens
