@@ -72,7 +72,7 @@ class DiffusersPeer:
         parts, timed = self.pipeline, self.timers.timed
         unet = parts.unet.forward
         if self.start.runner == "diffusers-compiled":
-            unet = torch.compile(unet)
+            unet = torch.compile(unet, fullgraph=True)  # an error where it would leave a part to eager mode
         parts.unet.forward = timed("unet", unet)
         parts.text_encoder.forward = timed("text", parts.text_encoder.forward)
         parts.vae.decode = timed("vae", parts.vae.decode)
