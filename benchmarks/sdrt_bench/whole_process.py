@@ -16,18 +16,11 @@ from PIL import Image
 
 from sdrt_bench.image_quality import psnr
 from sdrt_bench.peers import Job, PeerStart
+from sdrt_bench.peers.schedulers import SCHEDULERS
 from sdrt_bench.report import Figure, WholeProcess
 from sdrt_bench.scenario import Scenario
 from sdrt_bench.speed import job_of
 
-# sampler -> class of diffusers, and what it is told beside the checkpoint's config
-SCHEDULERS = {
-    "ddim": ("DDIMScheduler", ""),
-    "euler": ("EulerDiscreteScheduler", ""),
-    "dpmpp_2m": ("DPMSolverMultistepScheduler", ""),
-    "unipc": ("UniPCMultistepScheduler", ""),
-    "pndm": ("PNDMScheduler", ", skip_prk_steps=True"),
-}
 _SCRIPT = """\
 import torch
 from diffusers import {scheduler}, StableDiffusionPipeline
@@ -58,10 +51,15 @@ def measure(
     assert settings is not None
     job = job_of(scenario, batch=1)
     sdrt, diffusers = starts[settings.peer], starts[scenario.reference]
+    known = job.sampler in SCHEDULERS
     shown = WholeProcess(
         sdrt_command=shlex.join(["sdrt", *sdrt_words(job, sdrt, _PICTURE)]),
-        diffusers_script=diffusers_script(job, diffusers.model, _PICTURE),
+        diffusers_script=diffusers_script(job, diffusers.model, _PICTURE) if known else "",
     )
+    if not known:
+        return msgspec.structs.replace(
+            shown, failed=f"diffusers is not driven with the sampler {job.sampler}"
+        )
     pictures = folder / "whole-sdrt.png", folder / "whole-diffusers.png"
     commands = (
         [sys.executable, "-m", "sdrt", *sdrt_words(job, sdrt, str(pictures[0]))],
@@ -111,7 +109,7 @@ def diffusers_script(job: Job, model: str, picture: str) -> str:
     scheduler, settings = SCHEDULERS[job.sampler]
     return _SCRIPT.format(
         scheduler=scheduler,
-        settings=settings,
+        settings="".join(f", {name}={value!r}" for name, value in settings.items()),
         model=model,
         prompt=job.prompt,
         width=job.width,

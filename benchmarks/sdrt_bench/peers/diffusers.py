@@ -15,15 +15,9 @@ from diffusers import DiffusionPipeline
 
 from sdrt.errors import InputError
 from sdrt_bench.peers import Generated, Job, Kept, PeerStart
+from sdrt_bench.peers.schedulers import SCHEDULERS
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "dpmpp_2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
-}
 
 
 class Timers:

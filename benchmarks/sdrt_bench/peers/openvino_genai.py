@@ -43,7 +43,7 @@ class GenAIPeer:
                 convert_tokenizer=True,
                 local_files_only=True,
             )
-            # PNDM of 2026.4 has no Runge-Kutta steps; published checkpoints' configs say so, the demo's does not
+            # its PNDM has no Runge-Kutta steps, and refuses a config that does not say so
             _change_config(making / "scheduler" / "scheduler_config.json", skip_prk_steps=True)
 
     def load(self) -> None:
