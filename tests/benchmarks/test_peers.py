@@ -229,6 +229,6 @@ def test_a_peer_runs_where_sdrt_is_not_installed(bare_python, tmp_path):
             msgspec.structs.replace(JOB, width=64, height=64, keep=str(tmp_path / "k.npz"))
         )
     assert len(generated.evaluations) == 2
-    with PeerProcess(start("sdrt", backend="onnxruntime", model=str(DEMO)), python) as peer:
-        with pytest.raises(PeerFailedError, match="reads checkpoints"):
-            peer.convert()
+    again = PeerProcess(start("sdrt", backend="onnxruntime", model=str(DEMO)), python)
+    with again, pytest.raises(PeerFailedError, match="reads checkpoints"):
+        again.convert()
