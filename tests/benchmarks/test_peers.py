@@ -60,8 +60,8 @@ def sd_cpp(monkeypatch):
         def generate_image(self, progress_callback, **settings):
             library.asked |= settings
             library.heard(1, b"get_learned_condition completed, taking 0.25s\n", None)
-            for step, seconds in ((0, 0.0), (1, 1.5), (2, 1.25)):
-                progress_callback(step, 2, seconds)
+            for step, mean in ((0, 0.0), (1, 1.5), (2, 1.25)):
+                progress_callback(step, 2, mean)
             library.heard(1, b"decode_first_stage completed, taking 2.50s\n", None)
             return [Image.new("RGB", (8, 8))] * settings["batch_count"]
 
@@ -78,12 +78,16 @@ def config_folder(folder, **config):
     return str(folder)
 
 
-def test_stable_diffusion_cpp_tells_its_stages_and_is_not_compared(sd_cpp, tmp_path):
+def test_stable_diffusion_cpp_tells_its_stages_and_is_not_compared(sd_cpp, tmp_path, monkeypatch):
     model = config_folder(tmp_path, prediction_type="v_prediction")
     peer = child.open_peer(start("stable-diffusion-cpp", model=model))
+    clock = iter([0.0, 10.0, 11.5, 12.5, 20.0] * 2)  # the steps take 1.5 and 1 s; it tells their mean so far
+    module = sys.modules["sdrt_bench.peers.stable_diffusion_cpp"]
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     peer.load()
     generated, kept = peer.generate(JOB)
-    assert (generated.text, generated.evaluations, generated.vae) == (0.25, (1.5, 1.25), 2.5)
+    assert (generated.seconds, generated.evaluations) == (20.0, (1.5, 1.0))
+    assert (generated.text, generated.vae) == (0.25, 2.5)
     assert generated.uncompared and kept.pixels.shape == (1, 8, 8, 3)
     assert any("no ddim" in note and "euler" in note for note in generated.notes)
     assert (sd_cpp.asked["sample_method"], sd_cpp.asked["prediction"]) == ("euler", "v")
