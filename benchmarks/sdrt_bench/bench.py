@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from sdrt.errors import SdrtError
-from sdrt_bench import machine, matrix_peak, quality
+from sdrt_bench import machine, matrix_peak, quality, whole_process
 from sdrt_bench.models import prepare
-from sdrt_bench.peers import Kept
+from sdrt_bench.peers import Kept, PeerStart
+from sdrt_bench.peers.classic_names import with_classic_names
 from sdrt_bench.peers.process import PeerAbsentError, PeerFailedError, PeerProcess, Session
 from sdrt_bench.report import PeerReport, Report
 from sdrt_bench.scenario import Scenario
@@ -35,11 +38,15 @@ def bench(
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        starts = prepare(scenario, models or folder / "models", progress)
+        made = models or folder / "models"
+        starts = {
+            name: _for_peer(scenario, start, made)
+            for name, start in prepare(scenario, made, progress).items()
+        }
 
         def open_peer(name: str) -> Session:
             python = pythons.get(name)
-            return PeerProcess(starts[name]) if python is None else PeerProcess(starts[name], python)
+            return PeerProcess(starts[name], python)
 
         progress("matrix products")
         peaks = matrix_peak.measure()
@@ -50,7 +57,8 @@ def bench(
             raise SdrtError(f"the reference {reference} cannot be run: {why}; name another in the scenario")
         scaling = tuple(run_scaling(scenario, rounds.measured, open_peer, progress))
         operations = _operations(scenario, rounds, open_peer)
-        pictures, scores = _pictures(scenario, rounds, open_peer, folder, progress)
+        pictures, scores, uncompared = _pictures(scenario, rounds, open_peer, folder, progress)
+        whole = whole_process.measure(scenario, starts, folder, progress) if scenario.whole_process else None
         graphs = {
             peer: quality.graph_fidelity(Path(starts[peer].model))
             for peer, settings in scenario.peers.items()
@@ -62,17 +70,22 @@ def bench(
         speed = measured.speed(scenario.batch) if measured else None
         found = pictures.get(peer)
         compared = quality.compare(found, pictures[reference], scores[peer]) if found else None
+        why_not = uncompared.get(peer, {})
         # with part of the steps guided, evaluations are of two kinds and no median is of either
         alike = settings.guidance_interval is None
         teraflops = (
             operations["unet"] * scenario.batch / speed.evaluation.median / 1e12
-            if speed and alike and "unet" in operations
+            if speed and speed.evaluation and alike and "unet" in operations
             else None
         )
         peak = matrix_peak.peak(peaks, settings.precision)
         peers[peer] = PeerReport(
             absent=rounds.absent.get(peer),
             failed=rounds.failed.get(peer),
+            versions=rounds.versions.get(peer, {}),
+            notes=tuple(dict.fromkeys((*(measured.notes if measured else ()), *why_not.values()))),
+            uncompared="; ".join(dict.fromkeys(why_not.values())) if why_not and not found else None,
+            convert_s=rounds.converted.get(peer),
             speed=speed,
             quality=compared,
             graphs=graphs.get(peer, {}),
@@ -92,8 +105,20 @@ def bench(
         operations=operations,
         peers=peers,
         scaling=scaling,
+        whole_process=whole,
     )
     return report, pictures
+
+
+def _for_peer(scenario: Scenario, start: PeerStart, made: Path) -> PeerStart:
+    """Told where it may keep what it converts, which peers of one runner share."""
+    if start.runner == "sdrt":
+        return start
+    name = Path(scenario.source).stem.replace(":", "-")
+    checkpoint = with_classic_names(Path(start.model), made / f"{name}-classic")
+    return msgspec.structs.replace(
+        start, model=str(checkpoint.resolve()), converted=str((made / f"{name}-{start.runner}").resolve())
+    )
 
 
 def _operations(scenario: Scenario, rounds: Rounds, open_peer: Open) -> dict[str, float]:
@@ -108,17 +133,19 @@ def _operations(scenario: Scenario, rounds: Rounds, open_peer: Open) -> dict[str
 
 def _pictures(
     scenario: Scenario, rounds: Rounds, open_peer: Open, folder: Path, progress: Progress
-) -> tuple[Pictures, dict[str, dict[str, float]]]:
+) -> tuple[Pictures, dict[str, dict[str, float]], dict[str, dict[str, str]]]:
+    """By peer: the pictures, the demo model's scores, and by sampler why there are no pictures of it."""
     pictures: Pictures = {}
     scores: dict[str, dict[str, float]] = {}
+    uncompared: dict[str, dict[str, str]] = {}
     for name in list(rounds.measured):
         progress(f"pictures: {name}")
         try:
             with open_peer(name) as session:
                 session.load()
-                pictures[name] = quality.make_pictures(scenario, session, folder)
-                scores[name] = quality.demo_scores(scenario, session, folder)
+                pictures[name], uncompared[name] = quality.make_pictures(scenario, session, folder)
+                scores[name] = quality.demo_scores(scenario, session, folder) if pictures[name] else {}
         except (PeerAbsentError, PeerFailedError) as error:
             rounds.failed[name] = str(error)
             pictures.pop(name, None)
-    return pictures, scores
+    return pictures, scores, uncompared

@@ -48,7 +48,8 @@ def bench() -> None:
     "pythons",
     multiple=True,
     metavar="PEER=PATH",
-    help="Run a peer with the Python of another environment; may be given several times.",
+    help="Run a peer with the Python of another environment, which needs msgspec and numpy beside the peer"
+    " but not sdrt; may be given several times.",
 )
 @click.option("--rounds", type=click.IntRange(min=1), help="Instead of the scenario's.")
 @click.option("--warm", type=click.IntRange(min=1), help="Pictures per round, instead of the scenario's.")
@@ -71,10 +72,13 @@ def run(
     from sdrt_bench import report as reports
     from sdrt_bench import scenario as scenarios
     from sdrt_bench.bench import bench as measure
+    from sdrt_bench.elsewhere import check as check_python
 
     path = scenarios.find(scenario)
     asked = scenarios.adjusted(scenarios.read(path), rounds=rounds, warm=warm, steps=steps, only=only)
     elsewhere = dict(_split(python, asked.peers) for python in pythons)
+    for interpreter in dict.fromkeys(elsewhere.values()):
+        check_python(interpreter)
     folder = output or Path(f"bench-{path.stem}")
     folder.mkdir(parents=True, exist_ok=True)
     options = {"--rounds": rounds, "--warm": warm, "--steps": steps}

@@ -31,19 +31,35 @@ def picture_jobs(scenario: Scenario) -> Iterator[tuple[tuple[str, str], Job]]:
         yield (f"{prompt}, seed {seed}, {sampler}", sampler), job
 
 
-def make_pictures(scenario: Scenario, session: Session, folder: Path) -> dict[tuple[str, str], Kept]:
-    """All of them, by a session whose model is loaded."""
-    return {key: keep(session, job, folder) for key, job in picture_jobs(scenario)}
+def make_pictures(
+    scenario: Scenario, session: Session, folder: Path
+) -> tuple[dict[tuple[str, str], Kept], dict[str, str]]:
+    """All of them, by a session whose model is loaded; and by sampler why its pictures cannot be compared."""
+    pictures: dict[tuple[str, str], Kept] = {}
+    uncompared: dict[str, str] = {}
+    for (name, sampler), job in picture_jobs(scenario):
+        if sampler in uncompared:
+            continue
+        kept, why = _run(session, job, folder)
+        if why is None:
+            pictures[name, sampler] = kept
+        else:
+            uncompared[sampler] = why
+    return pictures, uncompared
 
 
 def keep(session: Session, job: Job, folder: Path) -> Kept:
     """Run a job and read what it made."""
+    return _run(session, job, folder)[0]
+
+
+def _run(session: Session, job: Job, folder: Path) -> tuple[Kept, str | None]:
     import msgspec
 
     file = folder / "kept.npz"
-    session.generate(msgspec.structs.replace(job, keep=str(file)))
+    generated, _ = session.generate(msgspec.structs.replace(job, keep=str(file)))
     with np.load(file) as arrays:
-        return Kept(pixels=arrays["pixels"], latents=arrays["latents"])
+        return Kept(pixels=arrays["pixels"], latents=arrays["latents"]), generated.uncompared
 
 
 def demo_scores(scenario: Scenario, session: Session, folder: Path) -> dict[str, float]:

@@ -31,7 +31,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Seconds, but for what says otherwise.
+    """Seconds, but for what says otherwise. None: the peer does not tell.
 
     start: from starting the process until everything is imported; load: of the model; first: the first
     picture. picture: later ones, of which text, vae and the U-Net's evaluations are parts and rest is what
@@ -42,12 +42,12 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     load: Figure
     first: Figure
     picture: Figure
-    text: Figure
-    evaluation: Figure
-    evaluations: int
-    vae: Figure
-    rest: Figure
-    iterations_per_second: Figure
+    text: Figure | None
+    evaluation: Figure | None
+    evaluations: int | None
+    vae: Figure | None
+    rest: Figure | None
+    iterations_per_second: Figure | None
     pictures_per_second: Figure
     peak_mb: float
 
@@ -87,12 +87,18 @@ class GraphFidelity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class PeerReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What was found of one peer. absent: the import that failed; failed: why there are no figures.
 
+    versions: of the distributions it runs. notes: what it did otherwise than asked. uncompared: why there is
+    no quality. convert_s: seconds for making what it can read of the checkpoint, once, before all rounds.
     teraflops: reached in the U-Net, counted in sdrt's graph; of_peak: their share of the machine's fastest
     matrix product in that precision. missed: gates that it misses.
     """
 
     absent: str | None = None
     failed: str | None = None
+    versions: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    uncompared: str | None = None
+    convert_s: float | None = None
     speed: Speed | None = None
     quality: Quality | None = None
     graphs: dict[str, GraphFidelity] = {}
@@ -108,6 +114,23 @@ class ScalingPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     axis: str
     value: int
     seconds: Figure
+
+
+class WholeProcess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Seconds from starting a process until it has ended, with the picture on disk.
+
+    ratio: diffusers' time over sdrt's, of the runs that followed each other. psnr: of sdrt's picture against
+    diffusers', in dB; None for equal ones. sdrt_command, diffusers_script: what was run; PICTURE stands for
+    the file. failed: why there are no figures.
+    """
+
+    sdrt_command: str
+    diffusers_script: str
+    sdrt: Figure | None = None
+    diffusers: Figure | None = None
+    ratio: Figure | None = None
+    psnr: float | None = None
+    failed: str | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,6 +150,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     operations: dict[str, float]
     peers: dict[str, PeerReport]
     scaling: tuple[ScalingPoint, ...]
+    whole_process: WholeProcess | None = None
 
     @property
     def missed(self) -> list[str]:

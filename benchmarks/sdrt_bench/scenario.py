@@ -59,6 +59,16 @@ class ScalingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     steps: tuple[Positive, ...] = ()
 
 
+class WholeProcessSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whole processes from start to exit: `sdrt generate` against a script of diffusers.
+
+    peer: whose bundle and backend sdrt runs with. runs: of each, in turn, after one that is not counted.
+    """
+
+    peer: str
+    runs: Positive = 7
+
+
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model, a request, and who is to answer it.
 
@@ -81,6 +91,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     peers: dict[str, PeerSettings]
     fidelity: FidelitySettings
     scaling: ScalingSettings | None = None
+    whole_process: WholeProcessSettings | None = None
 
 
 def find(name: str) -> Path:
@@ -107,9 +118,16 @@ def read(path: Path) -> Scenario:
     for name, peer in scenario.peers.items():
         if peer.runner != "sdrt" and (peer.bundle is not None or peer.guidance_interval is not None):
             raise InputError(f"{path}: peers.{name} has settings of the runner sdrt, and is {peer.runner}")
-    for named in (scenario.reference, *(scenario.scaling.peers if scenario.scaling else ())):
+    whole = scenario.whole_process
+    for named in (
+        scenario.reference,
+        *(scenario.scaling.peers if scenario.scaling else ()),
+        *((whole.peer,) if whole else ()),
+    ):
         if named not in scenario.peers:
             raise InputError(f"{path} names the peer {named!r}, which is not among its [peers]")
+    if whole and scenario.peers[whole.peer].runner != "sdrt":
+        raise InputError(f"{path}: whole_process.peer is {whole.peer!r}, which is not of the runner sdrt")
     return scenario
 
 
@@ -125,11 +143,12 @@ def adjusted(
             raise UnknownNameError("peer", name, scenario.peers)
     kept = {*only, scenario.reference} if only else set(scenario.peers)
     changes = {"rounds": rounds, "warm": warm, "steps": steps}
-    scaling = scenario.scaling
+    scaling, whole = scenario.scaling, scenario.whole_process
     return msgspec.structs.replace(
         scenario,
         peers={name: peer for name, peer in scenario.peers.items() if name in kept},
         scaling=scaling
         and msgspec.structs.replace(scaling, peers=tuple(name for name in scaling.peers if name in kept)),
+        whole_process=whole if whole and whole.peer in kept else None,
         **{name: value for name, value in changes.items() if value is not None},
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
 
-from sdrt_bench.peers import Generated, Job
+from sdrt_bench.peers import CONVERTING, Generated, Job
 from sdrt_bench.peers.process import PeerAbsentError, PeerFailedError, Session
 from sdrt_bench.report import Figure, ScalingPoint, Speed
 from sdrt_bench.scenario import Scenario
@@ -26,35 +27,66 @@ class Measured:
     load: list[float] = field(default_factory=list)
     first: list[float] = field(default_factory=list)
     warm: list[Generated] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)  # each once, in their order
     peak_mb: float = 0.0
 
     def speed(self, batch: int) -> Speed:
         """The figures."""
         warm = self.warm
-        steps = [one.seconds - one.text - one.vae for one in warm]  # the loop and what lies around it
+        stages = _Stages.of(warm)
         return Speed(
             start=Figure.of(self.start),
             load=Figure.of(self.load),
             first=Figure.of(self.first),
             picture=Figure.of([one.seconds / batch for one in warm]),
-            text=Figure.of([one.text for one in warm]),
-            evaluation=Figure.of([seconds for one in warm for seconds in one.evaluations]),
-            evaluations=len(warm[0].evaluations),
-            vae=Figure.of([one.vae for one in warm]),
-            rest=Figure.of([left - sum(one.evaluations) for left, one in zip(steps, warm, strict=True)]),
-            iterations_per_second=Figure.of(
-                [len(one.evaluations) / left for left, one in zip(steps, warm, strict=True)]
-            ),
+            text=_figure(stages.text),
+            evaluation=_figure([seconds for run in stages.evaluations for seconds in run]),
+            evaluations=len(stages.evaluations[0]) if stages.evaluations else None,
+            vae=_figure(stages.vae),
+            rest=_figure(stages.rest),
+            iterations_per_second=_figure(stages.iterations_per_second),
             pictures_per_second=Figure.of([batch / one.seconds for one in warm]),
             peak_mb=self.peak_mb,
         )
 
 
+@dataclass(frozen=True)
+class _Stages:
+    """Parts of each picture, in seconds; empty lists are what the peer does not tell."""
+
+    text: list[float]
+    evaluations: list[tuple[float, ...]]
+    vae: list[float]
+    rest: list[float]
+    iterations_per_second: list[float]
+
+    @classmethod
+    def of(cls, pictures: Sequence[Generated]) -> _Stages:
+        told = [
+            (one.seconds - one.text - one.vae, one.evaluations)  # the loop and what lies around it
+            for one in pictures
+            if one.text is not None and one.vae is not None and one.evaluations
+        ]
+        return cls(
+            text=[one.text for one in pictures if one.text is not None],
+            evaluations=[one.evaluations for one in pictures if one.evaluations],
+            vae=[one.vae for one in pictures if one.vae is not None],
+            rest=[left - sum(evaluations) for left, evaluations in told],
+            iterations_per_second=[len(evaluations) / left for left, evaluations in told],
+        )
+
+
+def _figure(values: Sequence[float]) -> Figure | None:
+    return Figure.of(values) if values else None
+
+
 @dataclass
 class Rounds:
-    """All peers' figures. absent, failed: why a peer has none."""
+    """All peers' figures. absent, failed: why a peer has none. converted: seconds, where it was needed."""
 
     measured: dict[str, Measured] = field(default_factory=dict)
+    converted: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, dict[str, str]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     load_average: list[float] = field(default_factory=list)
@@ -81,22 +113,38 @@ def run_rounds(scenario: Scenario, open_peer: Open, progress: Progress) -> Round
     Peers take turns: a slow moment of the machine hits none of them alone. A peer that fails is left out.
     """
     rounds = Rounds()
+    _convert(scenario, rounds, open_peer, progress)
     for number in range(scenario.rounds):
         rounds.load_average.append(os.getloadavg()[0])
         for name in scenario.peers:
             if name in rounds.absent or name in rounds.failed:
                 continue
             progress(f"round {number + 1} of {scenario.rounds}: {name}")
-            try:
-                with open_peer(name) as session:
-                    _measure(scenario, session, rounds.measured.setdefault(name, Measured()))
-            except PeerAbsentError as error:
-                rounds.absent[name] = str(error)
-            except PeerFailedError as error:
-                rounds.failed[name] = str(error)
+            with _noting_failure(rounds, name), open_peer(name) as session:
+                rounds.versions[name] = session.versions
+                _measure(scenario, session, rounds.measured.setdefault(name, Measured()))
     for name in (*rounds.absent, *rounds.failed):
         rounds.measured.pop(name, None)
     return rounds
+
+
+def _convert(scenario: Scenario, rounds: Rounds, open_peer: Open, progress: Progress) -> None:
+    """What peers need only once is in no figure of a start."""
+    for name, settings in scenario.peers.items():
+        if settings.runner in CONVERTING:
+            progress(f"converting: {name}")
+            with _noting_failure(rounds, name), open_peer(name) as session:
+                rounds.converted[name] = session.convert()
+
+
+@contextmanager
+def _noting_failure(rounds: Rounds, name: str) -> Iterator[None]:
+    try:
+        yield
+    except PeerAbsentError as error:
+        rounds.absent[name] = str(error)
+    except PeerFailedError as error:
+        rounds.failed[name] = str(error)
 
 
 def _measure(scenario: Scenario, session: Session, measured: Measured) -> None:
@@ -106,7 +154,9 @@ def _measure(scenario: Scenario, session: Session, measured: Measured) -> None:
     for number in range(scenario.warm):
         # another prompt each time: who remembers prompts would encode none
         job = job_of(scenario, prompt=f"{scenario.prompt}, {number}", seed=number)
-        measured.warm.append(session.generate(job)[0])
+        generated = session.generate(job)[0]
+        measured.warm.append(generated)
+        measured.notes |= dict.fromkeys(generated.notes)
     measured.peak_mb = max(measured.peak_mb, session.peak_mb)
 
 

@@ -28,14 +28,23 @@ def scenario(**changes) -> Scenario:
 
 
 class FakeSession:
-    """A peer that takes the time it is told to. log: what it was asked, shared with the test."""
+    """A peer that takes the time it is told to. log: what it was asked, shared with the test.
+
+    says: fields of `Generated` in place of those of a peer that tells everything, by sampler.
+    """
 
     import_s = 1.5
 
-    def __init__(self, log, *, seconds=0.2, evaluation=0.03, error=None, made=None):
+    def __init__(self, log, *, seconds=0.2, evaluation=0.03, error=None, made=None, says=None):
         self.log, self.seconds, self.evaluation, self.error = log, seconds, evaluation, error
         self.made = made or {"pixels": np.zeros((1, 64, 64, 3), np.uint8), "latents": np.zeros((2, 4, 8, 8))}
         self.peak_mb = 100.0
+        self.versions = {"torch": "2.13.0"}
+        self.says = says or {}
+
+    def convert(self):
+        self.log.append("convert")
+        return 7.0
 
     def load(self):
         return 0.5
@@ -48,7 +57,8 @@ class FakeSession:
             np.savez(job.keep, **self.made)
         self.peak_mb += 1
         evaluations = (self.evaluation,) * job.steps
-        return Generated(seconds=self.seconds, text=0.01, evaluations=evaluations, vae=0.02), self.seconds + 1
+        told = {"seconds": self.seconds, "text": 0.01, "evaluations": evaluations, "vae": 0.02}
+        return Generated(**{**told, **self.says.get(job.sampler, {})}), self.seconds + 1
 
     def operations(self, job):
         return {"unet": 3e9}

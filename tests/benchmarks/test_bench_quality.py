@@ -28,11 +28,20 @@ def test_prompts_times_seeds_times_samplers(tmp_path):
     assert len(set(names)) == 8
     log = []
     made = {"pixels": PIXELS, "latents": LATENTS}
-    found = make_pictures(scenario(fidelity=settings), FakeSession(log, made=made), tmp_path)
-    assert list(found) == names
+    found, uncompared = make_pictures(scenario(fidelity=settings), FakeSession(log, made=made), tmp_path)
+    assert list(found) == names and uncompared == {}
     assert {(job.prompt, job.seed, job.sampler) for job in log} == {
         (a, b, c) for a in "ab" for b in (1, 2) for c in ("ddim", "euler")
     }
+
+
+def test_pictures_of_another_sampler_are_not_compared(tmp_path):
+    settings = FidelitySettings(prompts=("a", "b"), samplers=("ddim", "euler"))
+    made = {"pixels": PIXELS, "latents": LATENTS}
+    session = FakeSession([], made=made, says={"euler": {"uncompared": "it has no euler"}})
+    found, uncompared = make_pictures(scenario(fidelity=settings), session, tmp_path)
+    assert uncompared == {"euler": "it has no euler"}
+    assert {sampler for _, sampler in found} == {"ddim"} and len(found) == 2
 
 
 def test_equal():

@@ -6,7 +6,7 @@ import pytest
 from bench_scenario import FakeSession, scenario
 
 from sdrt_bench.peers.process import PeerAbsentError, PeerFailedError
-from sdrt_bench.scenario import ScalingSettings
+from sdrt_bench.scenario import PeerSettings, ScalingSettings
 from sdrt_bench.speed import run_rounds, run_scaling
 
 
@@ -73,3 +73,31 @@ def test_scaling_changes_one_thing_at_a_time():
         (1, 96, 96, 2),
         (1, 64, 64, 5),
     }
+
+
+def test_what_a_peer_does_not_tell_is_not_made_up():
+    says = {"ddim": {"text": None, "evaluations": None, "vae": None, "notes": ("its own noise levels",)}}
+    rounds = run_rounds(scenario(), lambda name: FakeSession([], says=says), quiet)
+    speed = rounds.measured["ours"].speed(batch=1)
+    assert speed.picture.median == 0.2 and speed.pictures_per_second.median == 5
+    assert (speed.text, speed.evaluation, speed.evaluations, speed.vae) == (None,) * 4
+    assert (speed.rest, speed.iterations_per_second) == (None, None)
+    assert list(rounds.measured["ours"].notes) == ["its own noise levels"], "each note once"
+    assert rounds.versions["ours"] == {"torch": "2.13.0"}
+
+
+def test_converting_happens_once_before_every_round_and_its_failure_ends_the_peer():
+    log = []
+    peers = {"right": PeerSettings(runner="diffusers"), "ov": PeerSettings(runner="openvino-genai")}
+    rounds = run_rounds(scenario(peers=peers), lambda name: FakeSession(log), quiet)
+    assert rounds.converted == {"ov": 7.0}
+    assert log[:2] == ["convert", "end"] and log.count("convert") == 1
+
+    def open_peer(name):
+        if name == "ov":
+            raise PeerAbsentError("No module named 'optimum'")
+        return FakeSession([])
+
+    rounds = run_rounds(scenario(peers=peers), open_peer, quiet)
+    assert rounds.absent == {"ov": "No module named 'optimum'"}
+    assert list(rounds.measured) == ["right"]

@@ -14,11 +14,19 @@ MODULES: Mapping[str, str] = {
     "diffusers": "diffusers",
     "diffusers-compiled": "diffusers",
     "optimum": "optimum",
-}
-# known, and not driven yet: the report says whether they are installed -> module that is looked for
-NOT_DRIVEN: Mapping[str, str] = {
     "openvino-genai": "openvino_genai",
     "stable-diffusion-cpp": "stable_diffusion_cpp",
+}
+# runners that cannot read a checkpoint as it is: each converts it once, before anything is measured
+CONVERTING = frozenset({"optimum", "openvino-genai"})
+# runner -> distributions whose versions belong into the report
+DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
+    "sdrt": ("onnxruntime", "openvino"),
+    "diffusers": ("diffusers", "torch", "transformers"),
+    "diffusers-compiled": ("diffusers", "torch", "transformers"),
+    "optimum": ("optimum", "optimum-onnx", "onnxruntime", "diffusers", "torch", "transformers"),
+    "openvino-genai": ("openvino-genai", "openvino", "optimum-intel"),
+    "stable-diffusion-cpp": ("stable-diffusion-cpp-python",),
 }
 
 
@@ -26,6 +34,7 @@ class PeerStart(msgspec.Struct, frozen=True, kw_only=True):
     """What a child is told when it starts.
 
     model: the bundle's folder for sdrt, else the checkpoint's. guidance_interval: see `sdrt generate`.
+    converted: where a peer keeps what it makes of the checkpoint, a folder that need not exist yet.
     """
 
     runner: str
@@ -33,6 +42,7 @@ class PeerStart(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     model: str
     guidance_interval: tuple[float, float] | None = None
+    converted: str = ""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +66,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """One line to a child. `operations` counts those of the graphs at the job's size; sdrt's alone."""
 
-    do: Literal["load", "generate", "operations"]
+    do: Literal["convert", "load", "generate", "operations"]
     job: Job | None = None
 
 
@@ -64,18 +74,27 @@ class Generated(msgspec.Struct, frozen=True, kw_only=True):
     """How long a job took, in seconds.
 
     evaluations: each run of the U-Net; text, vae: all runs of the text encoders and of the VAE's decoder.
+    Any of them is None where the peer does not tell. uncompared: why the picture is no measure of fidelity.
+    notes: in what the peer did otherwise than asked.
     """
 
     seconds: float
-    text: float
-    evaluations: tuple[float, ...]
-    vae: float
+    text: float | None = None
+    evaluations: tuple[float, ...] | None = None
+    vae: float | None = None
+    uncompared: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """One line from a child. absent: what could not be imported. peak_mb: most memory it has held so far."""
+    """One line from a child.
+
+    absent: what could not be imported. versions: of the distributions it runs, said once, at the start.
+    peak_mb: most memory it has held so far.
+    """
 
     absent: str | None = None
+    versions: dict[str, str] = {}
     error: str | None = None
     generated: Generated | None = None
     operations: dict[str, float] | None = None

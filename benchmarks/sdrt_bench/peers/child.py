@@ -10,20 +10,28 @@ import os
 import resource
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO, runtime_checkable
 
 import msgspec
 import numpy as np
 
-from sdrt_bench.peers import MODULES, NOT_DRIVEN, Answer, Command, Peer, PeerStart
+from sdrt_bench.peers import DISTRIBUTIONS, MODULES, Answer, Command, Peer, PeerStart
+
+
+@runtime_checkable
+class Converting(Protocol):
+    """A peer that cannot read a checkpoint as it is."""
+
+    def convert(self) -> None:
+        """Make of the checkpoint what it can read, unless that is there."""
+        ...
 
 
 def open_peer(start: PeerStart) -> Peer:
     """The peer, with all it needs imported. Raises ImportError."""
-    if start.runner in NOT_DRIVEN:
-        importlib.import_module(NOT_DRIVEN[start.runner])
-        raise ImportError(f"{NOT_DRIVEN[start.runner]} is installed, and not driven by sdrt bench yet")
     module = importlib.import_module(f"sdrt_bench.peers.{MODULES[start.runner]}")
     peer: Peer = module.open_peer(start)
     return peer
@@ -36,7 +44,7 @@ def serve(start: PeerStart, commands: Iterable[str], answers: TextIO) -> None:
     except ImportError as error:
         _say(answers, Answer(absent=" ".join(str(error).split())))
         return
-    _say(answers, Answer())
+    _say(answers, Answer(versions=_versions(start.runner)))
     for line in commands:
         try:
             _say(answers, _answer(peer, msgspec.json.decode(line, type=Command)))
@@ -47,6 +55,11 @@ def serve(start: PeerStart, commands: Iterable[str], answers: TextIO) -> None:
 
 
 def _answer(peer: Peer, command: Command) -> Answer:
+    if command.do == "convert":
+        if not isinstance(peer, Converting):
+            raise TypeError("this peer reads checkpoints as they are")
+        peer.convert()
+        return Answer()
     if command.do == "load":
         peer.load()
         return Answer(peak_mb=peak_mb())
@@ -74,6 +87,15 @@ def peak_mb() -> float:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
     except (OSError, StopIteration):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _versions(runner: str) -> dict[str, str]:
+    """Of what is installed, which is all that the peer imports."""
+    versions = {}
+    for name in DISTRIBUTIONS[runner]:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def _say(answers: TextIO, answer: Answer) -> None:

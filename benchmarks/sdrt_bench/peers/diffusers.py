@@ -15,15 +15,9 @@ from diffusers import DiffusionPipeline
 
 from sdrt.errors import InputError
 from sdrt_bench.peers import Generated, Job, Kept, PeerStart
+from sdrt_bench.peers.schedulers import SCHEDULERS
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "dpmpp_2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
-}
 
 
 class Timers:
@@ -72,7 +66,7 @@ class DiffusersPeer:
         parts, timed = self.pipeline, self.timers.timed
         unet = parts.unet.forward
         if self.start.runner == "diffusers-compiled":
-            unet = torch.compile(unet)
+            unet = torch.compile(unet, fullgraph=True)  # an error where it would leave a part to eager mode
         parts.unet.forward = timed("unet", unet)
         parts.text_encoder.forward = timed("text", parts.text_encoder.forward)
         parts.vae.decode = timed("vae", parts.vae.decode)

@@ -1,22 +1,35 @@
-"""optimum's ONNX pipeline on onnxruntime as a peer. It exports the checkpoint while it loads."""
+"""optimum's ONNX pipeline on onnxruntime as a peer, with graphs of its own export."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from optimum.onnxruntime import ORTStableDiffusionPipeline  # type: ignore[import-not-found]
 
 from sdrt_bench.peers import PeerStart
 from sdrt_bench.peers.diffusers import DiffusersPeer
+from sdrt_bench.peers.made_whole import made_whole
 
 
 class OptimumPeer(DiffusersPeer):
     """The same pipeline with networks of optimum's."""
 
+    def convert(self) -> None:
+        """Export the checkpoint, once."""
+        folder = Path(self.start.converted)
+        if folder.exists():
+            return
+        exported = ORTStableDiffusionPipeline.from_pretrained(
+            self.start.model, export=True, local_files_only=True
+        )
+        with made_whole(folder) as making:
+            exported.save_pretrained(making)
+
     def open(self) -> Any:
-        """The pipeline, exported on the way."""
+        """The pipeline, on the exported graphs."""
         return ORTStableDiffusionPipeline.from_pretrained(
-            self.start.model, export=True, provider="CPUExecutionProvider", local_files_only=True
+            self.start.converted, export=False, provider="CPUExecutionProvider", local_files_only=True
         )
 
     def time_networks(self) -> None:

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from sdrt.errors import SdrtError
+from sdrt_bench import elsewhere
 from sdrt_bench.peers import Answer, Command, Generated, Job, PeerStart
 
 _T = TypeVar("_T")
@@ -31,6 +32,11 @@ class Session(Protocol):
 
     import_s: float
     peak_mb: float
+    versions: dict[str, str]
+
+    def convert(self) -> float:
+        """Make what the peer can read of the checkpoint; seconds."""
+        ...
 
     def load(self) -> float:
         """Load the model; seconds."""
@@ -54,23 +60,30 @@ class Session(Protocol):
 class PeerProcess:
     """A peer in a process of its own. import_s: from starting it until it has imported what it needs.
 
+    python: the interpreter of another environment, in which sdrt need not be installed.
     Raises PeerAbsentError or PeerFailedError.
     """
 
-    def __init__(self, start: PeerStart, python: str = sys.executable) -> None:
+    def __init__(self, start: PeerStart, python: str | None = None) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process
         self.peak_mb = 0.0
-        command = [python, "-m", "sdrt_bench.peers.child", msgspec.json.encode(start).decode()]
+        own = [sys.executable, "-m", "sdrt_bench.peers.child"]
+        child = own if python is None else elsewhere.command(python)
+        command = [*child, msgspec.json.encode(start).decode()]
         started = time.perf_counter()
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
         )
         try:
-            self._read()
+            self.versions = self._read().versions
         except BaseException:
             self._end()
             raise
         self.import_s = time.perf_counter() - started
+
+    def convert(self) -> float:
+        """Make what the peer can read of the checkpoint; seconds."""
+        return _timed(lambda: self._ask(Command(do="convert")))[1]
 
     def load(self) -> float:
         """Load the model; seconds."""
