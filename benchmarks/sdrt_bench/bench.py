@@ -72,7 +72,7 @@ def bench(
         compared = quality.compare(found, pictures[reference], scores[peer]) if found else None
         why_not = uncompared.get(peer, {})
         # with part of the steps guided, evaluations are of two kinds and no median is of either
-        alike = settings.guidance_interval is None
+        alike = settings.guidance_interval is None and settings.deep_cache == 1
         teraflops = (
             operations["unet"] * scenario.batch / speed.evaluation.median / 1e12
             if speed and speed.evaluation and alike and "unet" in operations

@@ -25,6 +25,7 @@ def prepare(scenario: Scenario, folder: Path, progress: Callable[[str], None]) -
             backend=settings.backend,
             model=str(_model(scenario, settings, folder, progress).resolve()),
             guidance_interval=settings.guidance_interval,
+            deep_cache=settings.deep_cache,
         )
         for name, settings in scenario.peers.items()
     }
@@ -40,10 +41,12 @@ def _model(scenario: Scenario, settings: PeerSettings, folder: Path, progress: C
         return find_bundle(settings.bundle)
     # a backend that computes in bf16 does so with the weights of the fp32 bundle
     precision: Precision = "fp16" if settings.precision == "fp16" else "fp32"
-    target = folder / f"{name}-{precision}"
+    # one bundle for all: that it can reuse deep features costs those nothing who do not
+    deep_cache = any(peer.deep_cache > 1 and peer.bundle is None for peer in scenario.peers.values())
+    target = folder / f"{name}-{precision}{'-deep-cache' if deep_cache else ''}"
     if not target.exists():
         from sdrt_export import export
 
         progress(f"exporting {scenario.source} in {precision}")
-        export(scenario.source, target, precision=precision)
+        export(scenario.source, target, precision=precision, deep_cache=deep_cache)
     return target

@@ -26,6 +26,7 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     runner: which program; backend: of sdrt. precision: what its networks compute in.
     bundle: for sdrt, a folder or a name under engines/; without it the scenario's source is exported.
     guidance_interval: of sdrt, the part of the steps that is guided; None is all of them.
+    deep_cache: of sdrt, one evaluation in so many runs the whole U-Net; its bundle is exported for that.
     least_psnr (dB), least_ssim: of each picture against the reference's; None is no gate.
     """
 
@@ -34,6 +35,7 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     backend: str = "onnxruntime"
     bundle: str | None = None
     guidance_interval: tuple[float, float] | None = None
+    deep_cache: Positive = 1
     least_psnr: float | None = None
     least_ssim: float | None = None
 
@@ -116,7 +118,8 @@ def read(path: Path) -> Scenario:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise InputError(f"{path} is not a scenario: {error}") from None
     for name, peer in scenario.peers.items():
-        if peer.runner != "sdrt" and (peer.bundle is not None or peer.guidance_interval is not None):
+        own = (peer.bundle, peer.guidance_interval, None if peer.deep_cache == 1 else peer.deep_cache)
+        if peer.runner != "sdrt" and any(setting is not None for setting in own):
             raise InputError(f"{path}: peers.{name} has settings of the runner sdrt, and is {peer.runner}")
     whole = scenario.whole_process
     for named in (

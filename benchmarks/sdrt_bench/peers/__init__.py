@@ -33,7 +33,8 @@ DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
 class PeerStart(msgspec.Struct, frozen=True, kw_only=True):
     """What a child is told when it starts.
 
-    model: the bundle's folder for sdrt, else the checkpoint's. guidance_interval: see `sdrt generate`.
+    model: the bundle's folder for sdrt, else the checkpoint's. guidance_interval, deep_cache: see
+    `sdrt generate`.
     converted: where a peer keeps what it makes of the checkpoint, a folder that need not exist yet.
     """
 
@@ -42,6 +43,7 @@ class PeerStart(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     model: str
     guidance_interval: tuple[float, float] | None = None
+    deep_cache: int = 1
     converted: str = ""
 
 

@@ -32,6 +32,7 @@ class RuntimePeer:
         self._path = Path(start.model)
         self._steps = {graphs.path("step", dtype) for dtype in ("float32", "float16")}
         self._guidance_interval = start.guidance_interval or WHOLE
+        self._deep_cache = start.deep_cache
         self._keep = False
         self._states: list[Array] = []
 
@@ -56,6 +57,7 @@ class RuntimePeer:
             seed=job.seed,
             count=job.batch,
             guidance_interval=self._guidance_interval,
+            deep_cache=self._deep_cache,
             limits=False,
         )
         started = time.perf_counter()
@@ -65,7 +67,7 @@ class RuntimePeer:
         generated = Generated(
             seconds=seconds,
             text=sum(sum(self._runs(text.graph)) for text in self._pipeline.manifest.text),
-            evaluations=tuple(self._runs("unet")),
+            evaluations=(*self._runs("unet"), *self._runs("unet_shallow")),
             vae=sum(self._runs("vae_decoder")),
         )
         # the first state is where the run starts; a step of two evaluations ends with its second
@@ -85,8 +87,8 @@ class RuntimePeer:
         }
 
     def _runs(self, graph: GraphName) -> list[float]:
-        entry = self._pipeline.manifest.graphs[graph]
-        return self._runtime.runs(self._path / entry.path_for(self._runtime.name))
+        entry = self._pipeline.manifest.graphs.get(graph)
+        return [] if entry is None else self._runtime.runs(self._path / entry.path_for(self._runtime.name))
 
     def _after(self, graph: Path, buffers: Mapping[str, Buffer]) -> None:
         if self._keep and graph in self._steps:
