@@ -12,6 +12,7 @@ from sdrt_bench import machine, matrix_peak, quality
 from sdrt_bench.models import prepare
 from sdrt_bench.peers import Kept
 from sdrt_bench.peers.process import PeerAbsentError, PeerFailedError, PeerProcess, Session
+from sdrt_bench.ratios import ratios
 from sdrt_bench.report import PeerReport, Report
 from sdrt_bench.scenario import Scenario
 from sdrt_bench.speed import Open, Progress, Rounds, job_of, run_rounds, run_scaling
@@ -78,6 +79,7 @@ def bench(
             graphs=graphs.get(peer, {}),
             teraflops=teraflops,
             of_peak=teraflops / peak if teraflops is not None and peak is not None else None,
+            ratios=ratios(measured.warm, rounds.measured[reference].warm, scenario.warm) if measured else {},
             missed=()
             if peer in rounds.absent
             else quality.missed_gates(settings, compared, graphs.get(peer, {})),

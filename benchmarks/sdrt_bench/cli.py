@@ -64,11 +64,11 @@ def run(
     steps: int | None,
     only: tuple[str, ...],
 ) -> None:
-    """Measure SCENARIO (a TOML file, or demo) and write report.json.
+    """Measure SCENARIO (a TOML file, or demo) and write report.json, report.md and report.html.
 
     Exits with 1 if a peer misses a gate of the scenario.
     """
-    from sdrt_bench import report as reports
+    from sdrt_bench import report_files
     from sdrt_bench import scenario as scenarios
     from sdrt_bench.bench import bench as measure
 
@@ -81,15 +81,16 @@ def run(
     words = ["sdrt", "bench", scenario]
     words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
     words += [word for peer in only for word in ("--peer", peer)]
-    found, _ = measure(
+    found, pictures = measure(
         asked,
         shlex.join(words),
         models=models,
         pythons=elsewhere,
         progress=lambda stage: click.echo(stage, err=True),
     )
-    reports.write(found, folder / "report.json")
-    click.echo(f"{folder / 'report.json'}")
+    report_files.write(found, pictures, folder)
+    for name in ("report.html", "report.md", "report.json"):
+        click.echo(f"{folder / name}")
     for missed in found.missed:
         click.echo(f"missed: {missed}", err=True)
     if found.missed:
