@@ -97,6 +97,29 @@ def run(
         raise SystemExit(1)
 
 
+@bench.command("compare")
+@click.argument("before", type=EXISTING)
+@click.argument("after", type=EXISTING)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def compare_reports(before: Path, after: Path, as_json: bool) -> None:
+    """Show what changed from one report.json to another.
+
+    A time counts as changed if the spreads of both, from the least to the 90th percentile, do not overlap.
+    """
+    import msgspec
+
+    from sdrt_bench import report as reports
+    from sdrt_bench.compare import compare
+    from sdrt_bench.compare_table import lines
+
+    found = compare(reports.read(before), reports.read(after))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        return
+    for line in lines(found):
+        click.echo(line)
+
+
 def _split(python: str, peers: Container[str]) -> tuple[str, str]:
     name, equals, path = python.partition("=")
     if not equals or name not in peers:

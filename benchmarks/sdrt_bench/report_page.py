@@ -22,10 +22,10 @@ def _speed(report: Report) -> Iterator[Block]:
     scenario = report.scenario
     yield Heading("Peers")
     yield Paragraph(
-        f"{scenario.width}x{scenario.height} pixels, {scenario.steps} steps of {scenario.sampler}, guidance "
-        f"{scenario.guidance_scale:g}, batch {scenario.batch}. Rounds: {scenario.rounds}; in each, every peer "
-        f"in turn was started anew and ran {scenario.warm} jobs after its first. Figures are medians; in "
-        "brackets from the least to the 90th percentile, for ratios the least and the most of the rounds. "
+        f"{scenario.width}x{scenario.height} pixels, {scenario.steps} steps of {scenario.sampler}, "
+        f"guidance {scenario.guidance_scale:g}, batch {scenario.batch}. In each of {scenario.rounds} rounds "
+        f"every peer in turn was started anew and ran {scenario.warm} jobs after its first. Figures are medians; "
+        "in brackets from the least to the 90th percentile, for ratios the least and the most of the rounds. "
         f"Ratios above 1 are quicker than {scenario.reference}."
     )
     yield report_tables.overview(report)
