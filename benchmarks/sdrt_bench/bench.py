@@ -63,11 +63,9 @@ def bench(
         speed = measured.speed(scenario.batch) if measured else None
         found = pictures.get(peer)
         compared = quality.compare(found, pictures[reference], scores[peer]) if found else None
-        # with part of the steps guided, evaluations are of two kinds and no median is of either
-        alike = settings.guidance_interval is None
         teraflops = (
             operations["unet"] * scenario.batch / speed.evaluation.median / 1e12
-            if speed and alike and "unet" in operations
+            if speed and settings.evaluations_alike and "unet" in operations
             else None
         )
         peak = matrix_peak.peak(peaks, settings.precision)
@@ -79,7 +77,7 @@ def bench(
             graphs=graphs.get(peer, {}),
             teraflops=teraflops,
             of_peak=teraflops / peak if teraflops is not None and peak is not None else None,
-            ratios=ratios(measured.warm, rounds.measured[reference].warm, scenario.warm) if measured else {},
+            ratios=ratios(scenario, peer, rounds.measured) if measured else {},
             missed=()
             if peer in rounds.absent
             else quality.missed_gates(settings, compared, graphs.get(peer, {})),

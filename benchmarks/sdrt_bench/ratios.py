@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 from sdrt_bench.peers import Generated
 from sdrt_bench.report import Figure
+from sdrt_bench.scenario import Scenario
+from sdrt_bench.speed import Measured
 
 
-def ratios(warm: Sequence[Generated], reference: Sequence[Generated], per_round: int) -> dict[str, Figure]:
-    """How many times as long the reference takes for a `picture` and an `evaluation`.
+def ratios(scenario: Scenario, peer: str, measured: Mapping[str, Measured]) -> dict[str, Figure]:
+    """How many times as long the reference takes for a `picture` and an `evaluation`, a ratio for each round.
 
-    warm, reference: all jobs of both, `per_round` of them from each round. Each round gives the ratio of its
-    medians. `evaluation` is absent where one of both does not tell how long they take.
+    `evaluation` is absent where one of both does not tell how long they take, or its own are not alike.
     """
-    rounds = [
-        (reference[start : start + per_round], warm[start : start + per_round])
-        for start in range(0, len(warm), per_round)
-    ]
-    found = {
-        "picture": Figure.of(
-            [
-                median(one.seconds for one in theirs) / median(one.seconds for one in own)
-                for theirs, own in rounds
-            ]
-        )
-    }
-    if all(one.evaluations for one in (*warm, *reference)):
+    both = measured[scenario.reference].warm, measured[peer].warm
+    starts = range(0, min(map(len, both)), scenario.warm)
+    rounds = [[jobs[start : start + scenario.warm] for jobs in both] for start in starts]
+    found = {"picture": Figure.of([_picture(theirs) / _picture(own) for theirs, own in rounds])}
+    alike = scenario.peers[peer].evaluations_alike and all(one.evaluations for jobs in both for one in jobs)
+    if alike:
         found["evaluation"] = Figure.of([_evaluation(theirs) / _evaluation(own) for theirs, own in rounds])
     return found
+
+
+def _picture(jobs: Sequence[Generated]) -> float:
+    return median(one.seconds for one in jobs)
 
 
 def _evaluation(jobs: Sequence[Generated]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from sdrt_bench.readable import significant, times, unit_of
-from sdrt_bench.report import PeerReport, Quality, Report, Speed
+from sdrt_bench.report import Figure, PeerReport, Quality, Report, Speed
 
 
 def measured(report: Report) -> dict[str, tuple[PeerReport, Speed]]:
@@ -20,6 +20,12 @@ def compared(report: Report) -> dict[str, Quality]:
         for name, peer in report.peers.items()
         if peer.quality is not None and peer.quality.psnr and name != report.scenario.reference
     }
+
+
+def evaluation(report: Report, name: str) -> Figure | None:
+    """Of one evaluation, where the peer tells and all are alike."""
+    speed = report.peers[name].speed
+    return speed.evaluation if speed and report.scenario.peers[name].evaluations_alike else None
 
 
 def median_psnr(quality: Quality) -> float:
@@ -55,6 +61,8 @@ def result(report: Report) -> str:
         for name, found in measured(report).items()
         if report.scenario.peers[name].runner == "sdrt" and not found[0].missed
     }
+    held = {name: found for name, found in own.items() if gates(report, name) == "passed"}
+    own = held or own  # what nothing was asked of is quick at no price
     missed = report.missed
     ends = (
         f"{len(missed)} {'gate is' if len(missed) == 1 else 'gates are'} missed"

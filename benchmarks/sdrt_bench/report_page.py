@@ -24,9 +24,9 @@ def _speed(report: Report) -> Iterator[Block]:
     yield Paragraph(
         f"{scenario.width}x{scenario.height} pixels, {scenario.steps} steps of {scenario.sampler}, "
         f"guidance {scenario.guidance_scale:g}, batch {scenario.batch}. In each of {scenario.rounds} rounds "
-        f"every peer in turn was started anew and ran {scenario.warm} jobs after its first. Figures are medians; "
-        "in brackets from the least to the 90th percentile, for ratios the least and the most of the rounds. "
-        f"Ratios above 1 are quicker than {scenario.reference}."
+        f"every peer in turn was started anew and ran {scenario.warm} jobs after its first. Figures are "
+        "medians; in brackets from the least to the 90th percentile, for ratios the least and the most of "
+        f"the rounds. Ratios above 1 are quicker than {scenario.reference}."
     )
     yield report_tables.overview(report)
     yield from _drawn("Where the time of a picture goes", *report_plots.latency(report))

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from sdrt_bench.document import Table
 from sdrt_bench.readable import NOTHING, Unit, percent, significant, times, unit_of
 from sdrt_bench.report import Figure, Report, Speed
-from sdrt_bench.report_figures import compared, decibels, gates, measured, median_psnr
+from sdrt_bench.report_figures import compared, decibels, evaluation, gates, measured, median_psnr
 
 
 def overview(report: Report) -> Table:
     """Every peer in a line, those without figures too."""
     found, near = measured(report), compared(report)
     picture = _unit(speed.picture for _, speed in found.values())
-    evaluation = _unit(speed.evaluation for _, speed in found.values())
+    unit = _unit(evaluation(report, name) for name in found)
     rows = []
     for name, peer in report.peers.items():
         speed, quality = peer.speed, near.get(name)
@@ -24,7 +24,7 @@ def overview(report: Report) -> Table:
                 report.scenario.peers[name].precision,
                 picture.show_figure(speed.picture) if speed else NOTHING,
                 _ratio(report, name, "picture"),
-                _show(evaluation, speed.evaluation) if speed else NOTHING,
+                _show(unit, evaluation(report, name)),
                 _ratio(report, name, "evaluation"),
                 significant(speed.start.median + speed.load.median + speed.first.median)
                 if speed
@@ -36,7 +36,7 @@ def overview(report: Report) -> Table:
         )
     head = (
         "Peer", "Precision", f"Picture, {picture.name}", "Pictures, x reference",
-        f"Evaluation, {evaluation.name}", "Evaluations, x reference", "Cold start, s",
+        f"Evaluation, {unit.name}", "Evaluations, x reference", "Cold start, s",
         "Peak memory, MB", "Worst PSNR, dB", "Gates",
     )  # fmt: skip
     return Table(head, tuple(rows), words=(2, 1))
@@ -74,7 +74,7 @@ def stages(report: Report) -> Table:
         return NOTHING if speed.evaluations is None else str(speed.evaluations)
 
     found = {name: speed for name, (_, speed) in measured(report).items()}
-    unit = _unit(speed.evaluation for speed in found.values())
+    unit = _unit(evaluation(report, name) for name in found)
     head = ("Peer", *(f"{what}, {unit.name}" for what in ("Text encoder", "One evaluation")), "Evaluations")
     head = (*head, *(f"{what}, {unit.name}" for what in ("VAE", "Everything else")))
     return Table(
@@ -83,7 +83,7 @@ def stages(report: Report) -> Table:
             (
                 name,
                 _show(unit, speed.text),
-                _show(unit, speed.evaluation),
+                _show(unit, evaluation(report, name)),
                 evaluations(speed),
                 _show(unit, speed.vae),
                 _show(unit, speed.rest),
