@@ -15,7 +15,7 @@ WIDTH = 760.0
 _LEGEND_ROW, _SWATCH, _GAP = 20.0, 16.0, 18.0
 _BAR, _BAR_ROW = 18.0, 28.0
 _PANEL_HEIGHT, _TICKS_HEIGHT = 190.0, 40.0
-_LEFT = 62.0  # for the labels of a vertical axis
+_LEFT, _RIGHT = 62.0, 20.0  # for the labels of a vertical axis, for half of the last one of a horizontal
 _WIDEST_NAME, _WIDEST_LEGEND = 230.0, 330.0
 
 
@@ -100,7 +100,7 @@ def curves(
     drawn = [*legend, svg.text(0, top - 1.5 * _LEGEND_ROW, y_label, class_="label")]
     common = [value for panel in panels for value in _heights(panel)]
     for number, panel in enumerate(panels):
-        left, right = number * width + _LEFT, (number + 1) * width - 14
+        left, right = number * width + _LEFT, (number + 1) * width - _RIGHT
         y = logarithmic(common, bottom, top) if log else linear(_heights(panel), bottom, top)
         x = linear(
             (point.x for points in panel.curves.values() for point in points),
@@ -130,7 +130,7 @@ def scatter(
     above = top + 14  # where marks without a y lie
     start = top + 34
     bottom = start + 1.3 * _PANEL_HEIGHT
-    left, right = _LEFT + 12, WIDTH - 14
+    left, right = _LEFT + 12, WIDTH - _RIGHT
     x = linear([end for mark in marks for end in (mark.low, mark.high)], left, right, count=8)
     y = linear([mark.y for mark in marks if mark.y is not None], bottom, start)
     drawn = [
