@@ -135,7 +135,7 @@ def _missed(report: Report) -> dict[tuple[str, str], str]:
 
 
 def _cautions(machine: Mapping[str, Any], scenario: Mapping[str, Any]) -> Iterator[str]:
-    hardware = [name for name in machine if not name.startswith("packages.")]
+    hardware = [name for name in machine if name != "python" and not name.startswith("packages.")]
     if hardware:
         yield f"the machines differ ({', '.join(hardware)}): their times do not compare, ratios may"
     # what a run measures, and not who takes part: a peer more changes nothing for the others

@@ -158,7 +158,7 @@ def machine(report: Report) -> Table:
         if isinstance(value, dict):
             rows += [(str(name), NOTHING if one is None else str(one)) for name, one in value.items()]
         else:
-            rows.append((key, str(value)))
+            rows.append((key.replace("_gb", ", GB"), NOTHING if value is None else str(value)))
     rows.append(
         ("load average before each round", ", ".join(f"{value:.2g}" for value in report.load_average))
     )
