@@ -96,19 +96,14 @@ def curves(
     legend, top = _legend(shown, numbers)
     top += 2 * _LEGEND_ROW  # the label of the vertical axis, the titles of the panels
     bottom = top + _PANEL_HEIGHT
-    width = WIDTH / max(len(panels), 2 if len(panels) > 1 else 1)
+    width = WIDTH / len(panels)
     drawn = [*legend, svg.text(0, top - 1.5 * _LEGEND_ROW, y_label, class_="label")]
     common = [value for panel in panels for value in _heights(panel)]
     for number, panel in enumerate(panels):
         left, right = number * width + _LEFT, (number + 1) * width - _RIGHT
         y = logarithmic(common, bottom, top) if log else linear(_heights(panel), bottom, top)
-        x = linear(
-            (point.x for points in panel.curves.values() for point in points),
-            left,
-            right,
-            whole=True,
-            count=4,
-        )
+        across = [point.x for points in panel.curves.values() for point in points]
+        x = linear(across, left, right, whole=True, count=4)
         drawn += [
             svg.text(left, top - 8, svg.shortened(panel.title, right - left), class_="name"),
             *_horizontal_grid(y, left, right),
