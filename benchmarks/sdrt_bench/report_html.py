@@ -58,13 +58,25 @@ def _block(block: Block) -> str:
 def _table(table: Table) -> str:
     def cells(name: str, row: tuple[str, ...]) -> str:
         return "".join(
-            element(name, escaped(cell), class_="figure" if table.is_figures(column) else "words")
+            element(name, _spread(cell), class_="figure")
+            if table.is_figures(column)
+            else element(name, escaped(cell), class_="words")
             for column, cell in enumerate(row)
         )
 
     head = element("thead", element("tr", cells("th", table.head)))
     body = (element("tr", cells("td", row)) for row in table.rows)
     return element("div", element("table", head, element("tbody", "", *body)), class_="wide")
+
+
+def _spread(cell: str) -> str:
+    """A figure with its spread below it, so that many columns fit beside each other."""
+    median, bracket, rest = cell.partition(" (")
+    return (
+        f"{escaped(median)} {element('span', escaped(f'({rest}'), class_='spread')}"
+        if bracket
+        else escaped(cell)
+    )
 
 
 def _figure(image: Image) -> str:
