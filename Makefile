@@ -7,12 +7,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup demo test test-full lint format bench demo-bundle pictures clean
+.PHONY: help setup demo test test-full lint format bench readme-table demo-bundle pictures clean
 
 help:
 	@echo "make demo       install, export the demo model, generate a picture"
 	@echo "make test       install, run the tests (test-full: the long ones too)"
-	@echo "make lint       ruff, mypy"
+	@echo "make lint       ruff, mypy, README's table against the reports"
 	@echo "make format     let ruff mend what it can"
 	@echo "make bench      measure the runtime's own overhead and the samplers' compilation"
 	@echo "make clean      remove .venv and everything built"
@@ -38,6 +38,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m sdrt_bench.readme --check
 
 format: setup
 	$(BIN)/ruff check --fix .
@@ -47,7 +48,10 @@ bench: setup
 	$(BIN)/python -m sdrt_bench.overhead --output benchmarks/results/overhead.json
 	$(BIN)/python -m sdrt_bench.samplers --output benchmarks/results/samplers.json
 
-# the two that follow change committed files
+# those that follow change committed files
+
+readme-table: setup
+	$(BIN)/python -m sdrt_bench.readme
 
 demo-bundle: setup
 	$(BIN)/sdrt export demo -o sdrt/demo --half-weights --force

@@ -15,6 +15,7 @@ from sdrt_bench.models import prepare
 from sdrt_bench.peers import Kept, PeerStart
 from sdrt_bench.peers.classic_names import with_classic_names
 from sdrt_bench.peers.process import PeerAbsentError, PeerFailedError, PeerProcess, Session
+from sdrt_bench.ratios import ratios
 from sdrt_bench.report import PeerReport, Report
 from sdrt_bench.scenario import Scenario
 from sdrt_bench.speed import Open, Progress, Rounds, job_of, run_rounds, run_scaling
@@ -71,11 +72,9 @@ def bench(
         found = pictures.get(peer)
         compared = quality.compare(found, pictures[reference], scores[peer]) if found else None
         why_not = uncompared.get(peer, {})
-        # with part of the steps guided, evaluations are of two kinds and no median is of either
-        alike = settings.guidance_interval is None and settings.deep_cache == 1
         teraflops = (
             operations["unet"] * scenario.batch / speed.evaluation.median / 1e12
-            if speed and speed.evaluation and alike and "unet" in operations
+            if speed and speed.evaluation and settings.evaluations_alike and "unet" in operations
             else None
         )
         peak = matrix_peak.peak(peaks, settings.precision)
@@ -91,6 +90,7 @@ def bench(
             graphs=graphs.get(peer, {}),
             teraflops=teraflops,
             of_peak=teraflops / peak if teraflops is not None and peak is not None else None,
+            ratios=ratios(scenario, peer, rounds.measured) if measured else {},
             missed=()
             if peer in rounds.absent
             else quality.missed_gates(settings, compared, graphs.get(peer, {})),

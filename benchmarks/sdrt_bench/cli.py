@@ -65,11 +65,11 @@ def run(
     steps: int | None,
     only: tuple[str, ...],
 ) -> None:
-    """Measure SCENARIO (a TOML file, or demo) and write report.json.
+    """Measure SCENARIO (a TOML file, or demo) and write report.json, report.md and report.html.
 
     Exits with 1 if a peer misses a gate of the scenario.
     """
-    from sdrt_bench import report as reports
+    from sdrt_bench import report_files
     from sdrt_bench import scenario as scenarios
     from sdrt_bench.bench import bench as measure
     from sdrt_bench.elsewhere import check as check_python
@@ -85,19 +85,43 @@ def run(
     words = ["sdrt", "bench", scenario]
     words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
     words += [word for peer in only for word in ("--peer", peer)]
-    found, _ = measure(
+    found, pictures = measure(
         asked,
         shlex.join(words),
         models=models,
         pythons=elsewhere,
         progress=lambda stage: click.echo(stage, err=True),
     )
-    reports.write(found, folder / "report.json")
-    click.echo(f"{folder / 'report.json'}")
+    report_files.write(found, pictures, folder)
+    for name in ("report.html", "report.md", "report.json"):
+        click.echo(f"{folder / name}")
     for missed in found.missed:
         click.echo(f"missed: {missed}", err=True)
     if found.missed:
         raise SystemExit(1)
+
+
+@bench.command("compare")
+@click.argument("before", type=EXISTING)
+@click.argument("after", type=EXISTING)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def compare_reports(before: Path, after: Path, as_json: bool) -> None:
+    """Show what changed from one report.json to another.
+
+    A time counts as changed if the spreads of both, from the least to the 90th percentile, do not overlap.
+    """
+    import msgspec
+
+    from sdrt_bench import report as reports
+    from sdrt_bench.compare import compare
+    from sdrt_bench.compare_table import lines
+
+    found = compare(reports.read(before), reports.read(after))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        return
+    for line in lines(found):
+        click.echo(line)
 
 
 def _split(python: str, peers: Container[str]) -> tuple[str, str]:

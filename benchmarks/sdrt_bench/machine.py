@@ -9,14 +9,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("sdrt", "numpy", "onnxruntime", "tokenizers", "torch", "diffusers")
+_PACKAGES = (
+    "sdrt", "numpy", "onnxruntime", "openvino", "tokenizers", "torch", "diffusers", "transformers",
+)  # fmt: skip
 
 
 def describe() -> dict[str, Any]:
-    """Processor, cores, system and package versions; None for a package that is not installed."""
+    """Processor, cores, memory, system and versions; None for what is not installed or not known."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "memory_gb": _memory_gb(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
@@ -35,6 +38,13 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _memory_gb() -> int | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9)
+    except (AttributeError, ValueError, OSError):  # no such function, no such name
+        return None
 
 
 def _version(package: str) -> str | None:

@@ -90,7 +90,8 @@ class PeerReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     versions: of the distributions it runs. notes: what it did otherwise than asked. uncompared: why there is
     no quality. convert_s: seconds for making what it can read of the checkpoint, once, before all rounds.
     teraflops: reached in the U-Net, counted in sdrt's graph; of_peak: their share of the machine's fastest
-    matrix product in that precision. missed: gates that it misses.
+    matrix product in that precision. ratios: how many times the reference takes as long for a `picture` and
+    for an `evaluation`, in each round the ratio of the medians. missed: gates that it misses.
     """
 
     absent: str | None = None
@@ -104,6 +105,7 @@ class PeerReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     graphs: dict[str, GraphFidelity] = {}
     teraflops: float | None = None
     of_peak: float | None = None
+    ratios: dict[str, Figure] = {}
     missed: tuple[str, ...] = ()
 
 

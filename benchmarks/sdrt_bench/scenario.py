@@ -39,6 +39,11 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     least_psnr: float | None = None
     least_ssim: float | None = None
 
+    @property
+    def evaluations_alike(self) -> bool:
+        """Whether all evaluations do the same work; if not, a median of their times tells of none of them."""
+        return self.guidance_interval is None and self.deep_cache == 1
+
 
 class FidelitySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which pictures are compared: prompts x seeds x samplers.

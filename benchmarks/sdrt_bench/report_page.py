@@ -1,0 +1,87 @@
+"""A report as a page: what stands where, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sdrt_bench import report_plots, report_tables
+from sdrt_bench.document import Block, Code, Gallery, Heading, Page, Paragraph, Plot
+from sdrt_bench.report import Report
+from sdrt_bench.report_figures import compared, result
+from sdrt_bench.report_pictures import GAIN
+from sdrt_bench.scenario_toml import to_toml
+
+
+def page(report: Report, galleries: tuple[Gallery, ...]) -> Page:
+    """Everything, from the result down to what it was measured on."""
+    blocks = (*_speed(report), *_machine_use(report), *_sameness(report, galleries), *_origin(report))
+    return Page(report.scenario.title, result(report), blocks)
+
+
+def _speed(report: Report) -> Iterator[Block]:
+    scenario = report.scenario
+    yield Heading("Peers")
+    yield Paragraph(
+        f"{scenario.width}x{scenario.height} pixels, {scenario.steps} steps of {scenario.sampler}, "
+        f"guidance {scenario.guidance_scale:g}, batch {scenario.batch}. In each of {scenario.rounds} rounds "
+        f"every peer in turn was started anew and ran {scenario.warm} jobs after its first. Figures are "
+        "medians; in brackets from the least to the 90th percentile, for ratios the least and the most of "
+        f"the rounds. Ratios above 1 are quicker than {scenario.reference}."
+    )
+    yield report_tables.overview(report)
+    yield from _drawn("Where the time of a picture goes", *report_plots.latency(report))
+    yield report_tables.stages(report)
+    yield report_tables.rates(report)
+    yield from _drawn("Cold start", report_plots.cold_start(report))
+    yield report_tables.cold_start(report)
+    yield from _drawn("Scaling", report_plots.scaling(report))
+
+
+def _machine_use(report: Report) -> Iterator[Block]:
+    plot = report_plots.of_peak(report)
+    if plot is None:
+        return
+    yield Heading("Share of the machine's matrix peak")
+    yield Paragraph(
+        "Operations counted in the U-Net's graph over the time of an evaluation, against the fastest matrix "
+        "product measured on this machine in the same precision. How many bytes an evaluation moves is not "
+        "known, so this is no roofline: it does not tell how much of the rest memory costs."
+    )
+    yield plot
+
+
+def _sameness(report: Report, galleries: tuple[Gallery, ...]) -> Iterator[Block]:
+    near, reference = compared(report), report.scenario.reference
+    if near:
+        yield Heading("Sameness")
+        yield Paragraph(f"Pictures of the same prompts, seeds and samplers against those of {reference}.")
+        yield report_tables.sameness(report)
+        yield from _drawn("Speed against sameness", report_plots.speed_and_sameness(report))
+        yield from _drawn("Divergence by step", *report_plots.divergence(report))
+    if galleries:
+        yield Heading("Pictures")
+        yield Paragraph(
+            f"The reference, each peer, and its difference from the reference {GAIN} times enlarged: "
+            "the first picture of each prompt, and each peer's worst."
+        )
+        yield from galleries
+    if any(peer.graphs for peer in report.peers.values()):
+        yield Heading("Graphs against PyTorch modules")
+        yield Paragraph("As measured at export, the worst of several inputs.")
+        yield report_tables.graphs(report)
+
+
+def _origin(report: Report) -> Iterator[Block]:
+    yield Heading("Measured on")
+    yield report_tables.machine(report)
+    yield Heading("Command")
+    yield Code(report.command, "sh")
+    yield Paragraph(f"Run on {report.date}, with this scenario:")
+    yield Code(to_toml(report.scenario), "toml")
+
+
+def _drawn(title: str, *plots: Plot | None) -> Iterator[Block]:
+    drawn = [plot for plot in plots if plot is not None]
+    if drawn:
+        yield Heading(title)
+    yield from drawn

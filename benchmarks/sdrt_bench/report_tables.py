@@ -1,0 +1,188 @@
+"""The tables of a report's pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sdrt_bench.document import Table
+from sdrt_bench.readable import NOTHING, Unit, percent, significant, times, unit_of
+from sdrt_bench.report import Figure, Report, Speed
+from sdrt_bench.report_figures import compared, decibels, evaluation, gates, measured, median_psnr
+
+
+def overview(report: Report) -> Table:
+    """Every peer in a line, those without figures too."""
+    found, near = measured(report), compared(report)
+    picture = _unit(speed.picture for _, speed in found.values())
+    unit = _unit(evaluation(report, name) for name in found)
+    rows = []
+    for name, peer in report.peers.items():
+        speed, quality = peer.speed, near.get(name)
+        rows.append(
+            (
+                name,
+                report.scenario.peers[name].precision,
+                picture.show_figure(speed.picture) if speed else NOTHING,
+                _ratio(report, name, "picture"),
+                _show(unit, evaluation(report, name)),
+                _ratio(report, name, "evaluation"),
+                significant(speed.start.median + speed.load.median + speed.first.median)
+                if speed
+                else NOTHING,
+                significant(speed.peak_mb) if speed else NOTHING,
+                decibels(quality.least_psnr) if quality else NOTHING,
+                gates(report, name),
+            )
+        )
+    head = (
+        "Peer", "Precision", f"Picture, {picture.name}", "Pictures, x reference",
+        f"Evaluation, {unit.name}", "Evaluations, x reference", "Cold start, s",
+        "Peak memory, MB", "Worst PSNR, dB", "Gates",
+    )  # fmt: skip
+    return Table(head, tuple(rows), words=(2, 1))
+
+
+def rates(report: Report) -> Table:
+    """What comes out, and how regularly."""
+    found = measured(report)
+    unit = _unit(speed.picture for _, speed in found.values())
+    head = (
+        "Peer", "Iterations / s", "Pictures / s", f"Picture p50, {unit.name}", f"p90, {unit.name}",
+        f"p99, {unit.name}", "Pictures timed", "TFLOP/s in the U-Net", "Of the matrix peak",
+    )  # fmt: skip
+    return Table(
+        head,
+        tuple(
+            (
+                name,
+                significant(speed.iterations_per_second.median) if speed.iterations_per_second else NOTHING,
+                significant(speed.pictures_per_second.median),
+                *(unit.show(value) for value in (speed.picture.median, speed.picture.p90, speed.picture.p99)),
+                str(speed.picture.count),
+                significant(peer.teraflops) if peer.teraflops is not None else NOTHING,
+                percent(peer.of_peak) if peer.of_peak is not None else NOTHING,
+            )
+            for name, (peer, speed) in found.items()
+        ),
+    )
+
+
+def stages(report: Report) -> Table:
+    """Where the time of a job goes."""
+
+    def evaluations(speed: Speed) -> str:
+        return NOTHING if speed.evaluations is None else str(speed.evaluations)
+
+    found = {name: speed for name, (_, speed) in measured(report).items()}
+    unit = _unit(evaluation(report, name) for name in found)
+    head = ("Peer", *(f"{what}, {unit.name}" for what in ("Text encoder", "One evaluation")), "Evaluations")
+    head = (*head, *(f"{what}, {unit.name}" for what in ("VAE", "Everything else")))
+    return Table(
+        head,
+        tuple(
+            (
+                name,
+                _show(unit, speed.text),
+                _show(unit, evaluation(report, name)),
+                evaluations(speed),
+                _show(unit, speed.vae),
+                _show(unit, speed.rest),
+            )
+            for name, speed in found.items()
+        ),
+    )
+
+
+def cold_start(report: Report) -> Table:
+    """From nothing to the first picture."""
+    head = ("Peer", "Import, s", "Load, s", "First picture, s", "Together, s")
+    rows = []
+    for name, (_, speed) in measured(report).items():
+        parts = (speed.start.median, speed.load.median, speed.first.median)
+        rows.append((name, *(significant(part) for part in (*parts, sum(parts)))))
+    return Table(head, tuple(rows))
+
+
+def sameness(report: Report) -> Table:
+    """Pictures against the reference's, and the demo model's scores."""
+    scores = list(
+        dict.fromkeys(
+            score for peer in report.peers.values() if peer.quality for score in peer.quality.scores
+        )
+    )
+    head = (
+        "Peer", "PSNR worst, dB", "PSNR median, dB", "SSIM worst", "SSIM median", "Pictures",
+        *(f"{score.replace('_', ', ')} right" for score in scores),
+    )  # fmt: skip
+    near = compared(report)
+    rows = []
+    for name, peer in report.peers.items():
+        if peer.quality is None or (name not in near and name != report.scenario.reference):
+            continue
+        quality = peer.quality
+        ssims = Figure.of(list(quality.ssim.values())) if name in near else None
+        figures: tuple[str, ...] = (NOTHING,) * 4
+        if ssims:
+            psnrs = (decibels(quality.least_psnr), decibels(median_psnr(quality)))
+            figures = (*psnrs, f"{ssims.least:.5f}", f"{ssims.median:.5f}")
+        right = (percent(quality.scores[score]) if score in quality.scores else NOTHING for score in scores)
+        rows.append((name, *figures, str(len(quality.psnr)), *right))
+    return Table(head, tuple(rows))
+
+
+def graphs(report: Report) -> Table:
+    """Each exported graph against its PyTorch module."""
+    head = ("Peer", "Graph", "Relative L2", "Tolerance", "Largest difference", "1 - cosine")
+    return Table(
+        head,
+        tuple(
+            (
+                name,
+                graph,
+                significant(one.relative_l2),
+                NOTHING if one.tolerance is None else significant(one.tolerance),
+                significant(one.max_abs),
+                significant(1 - one.cosine),
+            )
+            for name, peer in report.peers.items()
+            for graph, one in peer.graphs.items()
+        ),
+        words=(2, 0),
+    )
+
+
+def machine(report: Report) -> Table:
+    """Hardware, versions, how busy the machine was, and its matrix products."""
+    rows: list[tuple[str, str]] = []
+    for key, value in report.machine.items():
+        if isinstance(value, dict):
+            rows += [(str(name), NOTHING if one is None else str(one)) for name, one in value.items()]
+        else:
+            rows.append((key.replace("_gb", ", GB"), NOTHING if value is None else str(value)))
+    rows.append(
+        ("load average before each round", ", ".join(f"{value:.2g}" for value in report.load_average))
+    )
+    rows += [
+        (f"matrix product, {name}", f"{significant(peak)} TFLOP/s")
+        for name, peak in report.peak_teraflops.items()
+    ]
+    rows += [
+        (f"operations of {graph}", f"{significant(count / 1e9)} GFLOP")
+        for graph, count in report.operations.items()
+    ]
+    return Table(("What", "Is"), tuple(rows), words=(2, 0))
+
+
+def _unit(figures: Iterable[Figure | None]) -> Unit:
+    return unit_of(figure.median for figure in figures if figure is not None)
+
+
+def _show(unit: Unit, figure: Figure | None) -> str:
+    return NOTHING if figure is None else unit.show_figure(figure)
+
+
+def _ratio(report: Report, name: str, what: str) -> str:
+    ratio = report.peers[name].ratios.get(what)
+    if name == report.scenario.reference:
+        return "1"
+    return NOTHING if ratio is None else times(ratio)
