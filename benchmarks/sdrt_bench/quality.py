@@ -19,6 +19,8 @@ from sdrt_bench.report import GraphFidelity, Quality
 from sdrt_bench.scenario import PeerSettings, Scenario
 from sdrt_bench.speed import job_of
 
+RIGHT = "colour_shape_background"
+
 Pictures = Mapping[tuple[str, str], Kept]  # by name of the picture, and sampler
 
 
@@ -71,7 +73,7 @@ def demo_scores(scenario: Scenario, session: Session, folder: Path) -> dict[str,
     for prompt in held_out_prompts(one=scenario.fidelity.scored, sides=0, two=0):
         kept = keep(session, job_of(scenario, prompt=prompt.text, seed=prompt.seed, batch=1), folder)
         marks.append(judge_one(prompt.scene, look(kept.pixels[0])))
-    names = ("colour", "background", "shape", "colour_shape_background")
+    names = ("colour", "background", "shape", RIGHT)
     return {name: float(np.mean([one[name] for one in marks])) for name in names} if marks else {}
 
 
@@ -134,11 +136,17 @@ def missed_gates(
         for name, one in graphs.items()
         if one.tolerance is not None and not one.relative_l2 <= one.tolerance
     ]
-    demanded = settings.least_psnr is not None or settings.least_ssim is not None
+    demanded = {settings.least_psnr, settings.least_ssim, settings.least_right} != {None}
     if quality is None:
         return (*missed, "its pictures were not compared") if demanded else tuple(missed)
     if settings.least_psnr is not None and not quality.least_psnr >= settings.least_psnr:
         missed.append(f"PSNR {quality.least_psnr:.1f} dB, below {settings.least_psnr:g}")
     if settings.least_ssim is not None and not quality.least_ssim >= settings.least_ssim:
         missed.append(f"SSIM {quality.least_ssim:.4f}, below {settings.least_ssim:g}")
+    if settings.least_right is not None:
+        right = quality.scores.get(RIGHT)
+        if right is None:
+            missed.append("its pictures were not judged; set fidelity.scored")
+        elif not right >= settings.least_right:
+            missed.append(f"{right:.0%} of its pictures are right, below {settings.least_right:.0%}")
     return tuple(missed)

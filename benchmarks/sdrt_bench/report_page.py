@@ -29,12 +29,34 @@ def _speed(report: Report) -> Iterator[Block]:
         f"the rounds. Ratios above 1 are quicker than {scenario.reference}."
     )
     yield report_tables.overview(report)
+    notes = report_tables.notes(report)
+    if notes.rows:
+        yield Paragraph("What peers did otherwise than asked, and what they are:")
+        yield notes
     yield from _drawn("Where the time of a picture goes", *report_plots.latency(report))
     yield report_tables.stages(report)
     yield report_tables.rates(report)
     yield from _drawn("Cold start", report_plots.cold_start(report))
     yield report_tables.cold_start(report)
+    yield from _whole_process(report)
     yield from _drawn("Scaling", report_plots.scaling(report))
+
+
+def _whole_process(report: Report) -> Iterator[Block]:
+    whole = report.whole_process
+    if whole is None:
+        return
+    yield Heading("Whole processes")
+    if whole.failed is not None or whole.sdrt is None:
+        yield Paragraph(f"Not measured: {whole.failed}")
+    else:
+        yield Paragraph(
+            "From starting a process until it has ended with the picture on disk, in turn, after one run of "
+            "each that is not counted."
+        )
+        yield report_tables.whole_process(whole)
+    yield Code(whole.sdrt_command, "sh")
+    yield Code(whole.diffusers_script, "python")
 
 
 def _machine_use(report: Report) -> Iterator[Block]:

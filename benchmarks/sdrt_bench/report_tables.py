@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from sdrt_bench.document import Table
 from sdrt_bench.readable import NOTHING, Unit, percent, significant, times, unit_of
-from sdrt_bench.report import Figure, Report, Speed
+from sdrt_bench.report import Figure, Report, Speed, WholeProcess
 from sdrt_bench.report_figures import compared, decibels, evaluation, gates, measured, median_psnr
 
 
@@ -40,6 +40,32 @@ def overview(report: Report) -> Table:
         "Peak memory, MB", "Worst PSNR, dB", "Gates",
     )  # fmt: skip
     return Table(head, tuple(rows), words=(2, 1))
+
+
+def notes(report: Report) -> Table:
+    """What a peer is, what it did otherwise than asked, and how long it took to convert the checkpoint."""
+    rows = []
+    for name, peer in report.peers.items():
+        versions = ", ".join(f"{package} {version}" for package, version in peer.versions.items())
+        said = [*peer.notes, *([f"not compared: {peer.uncompared}"] if peer.uncompared else [])]
+        if peer.convert_s is not None:
+            said.append(f"converted the checkpoint once, in {significant(peer.convert_s)} s")
+        if versions or said:
+            rows.append((name, versions or NOTHING, "; ".join(dict.fromkeys(said)) or NOTHING))
+    return Table(("Peer", "Versions", "Notes"), tuple(rows), words=(3, 0))
+
+
+def whole_process(whole: WholeProcess) -> Table:
+    """Times of both processes, and how many times as quick sdrt's is."""
+    assert whole.sdrt is not None and whole.diffusers is not None and whole.ratio is not None
+    unit = unit_of([whole.sdrt.median, whole.diffusers.median])
+    head = (
+        f"sdrt generate, {unit.name}", f"diffusers script, {unit.name}", "sdrt is quicker by", "Runs",
+        "PSNR, dB",
+    )  # fmt: skip
+    near = "equal" if whole.psnr is None else decibels(whole.psnr)
+    row = (unit.show_figure(whole.sdrt), unit.show_figure(whole.diffusers), times(whole.ratio))
+    return Table(head, ((*row, str(whole.sdrt.count), near),), words=(0, 0))
 
 
 def rates(report: Report) -> Table:

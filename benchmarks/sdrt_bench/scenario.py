@@ -27,7 +27,8 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     bundle: for sdrt, a folder or a name under engines/; without it the scenario's source is exported.
     guidance_interval: of sdrt, the part of the steps that is guided; None is all of them.
     deep_cache: of sdrt, one evaluation in so many runs the whole U-Net; its bundle is exported for that.
-    least_psnr (dB), least_ssim: of each picture against the reference's; None is no gate.
+    least_psnr (dB), least_ssim: of each picture against the reference's; least_right: the share of the demo
+    model's pictures that are right in colour, shape and background; None is no gate.
     """
 
     runner: RunnerName
@@ -38,6 +39,7 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     deep_cache: Positive = 1
     least_psnr: float | None = None
     least_ssim: float | None = None
+    least_right: float | None = None
 
     @property
     def evaluations_alike(self) -> bool:
