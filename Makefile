@@ -7,12 +7,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup demo test test-full lint format bench readme-table demo-bundle pictures clean
+.PHONY: help setup demo test test-full lint gate format bench readme-table demo-bundle pictures clean
 
 help:
 	@echo "make demo       install, export the demo model, generate a picture"
 	@echo "make test       install, run the tests (test-full: the long ones too)"
 	@echo "make lint       ruff, mypy, README's table against the reports"
+	@echo "make gate       are the demo model's pictures still PyTorch's? a minute or two"
 	@echo "make format     let ruff mend what it can"
 	@echo "make bench      measure the runtime's own overhead and the samplers' compilation"
 	@echo "make clean      remove .venv and everything built"
@@ -39,6 +40,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m sdrt_bench.readme --check
+
+gate: setup
+	$(BIN)/sdrt bench gate -o build/gate
 
 format: setup
 	$(BIN)/ruff check --fix .

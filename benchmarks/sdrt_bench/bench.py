@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 
 from sdrt.errors import SdrtError
-from sdrt_bench import machine, matrix_peak, quality, whole_process
+from sdrt_bench import machine, matrix_peak, memory_bandwidth, quality, whole_process
 from sdrt_bench.models import prepare
-from sdrt_bench.peers import Kept, PeerStart
+from sdrt_bench.peers import Kept, PeerStart, Work
 from sdrt_bench.peers.classic_names import with_classic_names
 from sdrt_bench.peers.process import PeerAbsentError, PeerFailedError, PeerProcess, Session
 from sdrt_bench.ratios import ratios
@@ -57,7 +57,7 @@ def bench(
             why = rounds.absent.get(reference) or rounds.failed.get(reference)
             raise SdrtError(f"the reference {reference} cannot be run: {why}; name another in the scenario")
         scaling = tuple(run_scaling(scenario, rounds.measured, open_peer, progress))
-        operations = _operations(scenario, rounds, open_peer)
+        work = _work(scenario, rounds, open_peer)
         pictures, scores, uncompared = _pictures(scenario, rounds, open_peer, folder, progress)
         whole = whole_process.measure(scenario, starts, folder, progress) if scenario.whole_process else None
         graphs = {
@@ -73,8 +73,8 @@ def bench(
         compared = quality.compare(found, pictures[reference], scores[peer]) if found else None
         why_not = uncompared.get(peer, {})
         teraflops = (
-            operations["unet"] * scenario.batch / speed.evaluation.median / 1e12
-            if speed and speed.evaluation and settings.evaluations_alike and "unet" in operations
+            work["unet"].operations * scenario.batch / speed.evaluation.median / 1e12
+            if speed and speed.evaluation and settings.evaluations_alike and "unet" in work
             else None
         )
         peak = matrix_peak.peak(peaks, settings.precision)
@@ -102,7 +102,8 @@ def bench(
         load_average=tuple(rounds.load_average),
         peak_teraflops=peaks,
         scenario=scenario,
-        operations=operations,
+        bandwidth=memory_bandwidth.measure(),
+        work=work,
         peers=peers,
         scaling=scaling,
         whole_process=whole,
@@ -121,13 +122,13 @@ def _for_peer(scenario: Scenario, start: PeerStart, made: Path) -> PeerStart:
     )
 
 
-def _operations(scenario: Scenario, rounds: Rounds, open_peer: Open) -> dict[str, float]:
+def _work(scenario: Scenario, rounds: Rounds, open_peer: Open) -> dict[str, Work]:
     """Counted in the graphs of the first bundle; the work of the other peers is the same."""
     for name, settings in scenario.peers.items():
         if settings.runner == "sdrt" and name in rounds.measured:
             with open_peer(name) as session:
                 session.load()
-                return session.operations(job_of(scenario))
+                return session.work(job_of(scenario))
     return {}
 
 

@@ -1,4 +1,4 @@
-"""Floating-point operations of a graph at given shapes, a multiply-add being two.
+"""Work of a graph at given shapes: floating-point operations, and bytes to and from memory.
 
 onnxruntime itself tells the shapes: the graph is run once, unoptimised, with zeros and with profiling on.
 What is counted is what is worth counting: matrix products, convolutions and attention.
@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from sdrt.manifest import GraphName, Manifest
-from sdrt_bench.peers import Job
+from sdrt_bench.peers import Job, Work
 
 Shape = Sequence[int]
+_FLOAT32 = 4  # bytes
 _GUIDED = 2  # rows of the U-Net's batch
 _PROFILE_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 
@@ -36,8 +37,8 @@ def input_shapes(manifest: Manifest, graph: GraphName, job: Job) -> dict[str, tu
     return shapes
 
 
-def count_operations(graph: Path, shapes: Mapping[str, Shape]) -> float:
-    """Floating-point operations of one run of an ONNX file with inputs of these shapes."""
+def count_work(graph: Path, shapes: Mapping[str, Shape]) -> Work:
+    """Of one run of an ONNX file with inputs of these shapes."""
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
@@ -50,15 +51,21 @@ def count_operations(graph: Path, shapes: Mapping[str, Shape]) -> float:
         types = {value.name: _PROFILE_TYPES[value.type] for value in session.get_inputs()}
         session.run(None, {name: np.zeros(shape, types[name]) for name, shape in shapes.items()})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    nodes = (event["args"] for event in events if event.get("cat") == "Node")
-    return float(sum(_of_node(node) for node in nodes if "output_type_shape" in node))
+    nodes = [event["args"] for event in events if event.get("cat") == "Node"]
+    counted = [_of_node(node) for node in nodes if "output_type_shape" in node]
+    return Work(
+        operations=float(sum(operations for operations, _ in counted)),
+        traffic=float(sum(numbers for _, numbers in counted)) * _FLOAT32,
+    )
 
 
-def _of_node(node: Mapping[str, Any]) -> int:
+def _of_node(node: Mapping[str, Any]) -> tuple[int, int]:
+    """Operations, and numbers taken and given where there are operations worth counting."""
     # each input and output is {type: shape}
     inputs: list[Shape] = [next(iter(one.values())) for one in node["input_type_shape"]]
     outputs: list[Shape] = [next(iter(one.values())) for one in node["output_type_shape"]]
-    return operations_of(node["op_name"], inputs, outputs[0]) if outputs else 0
+    operations = operations_of(node["op_name"], inputs, outputs[0]) if outputs else 0
+    return operations, sum(map(prod, (*inputs, outputs[0]))) if operations else 0
 
 
 def operations_of(operator: str, inputs: Sequence[Shape], output: Shape) -> int:

@@ -145,6 +145,42 @@ def scatter(
     return svg.picture(name, WIDTH, bottom + _TICKS_HEIGHT, title, description, *drawn)
 
 
+def roofline(
+    name: str, title: str, description: str, slope: float, roofs: Mapping[str, float],
+    marks: Sequence[Mark], series: Sequence[str],
+) -> str:  # fmt: skip
+    """Marks under roofs, both axes logarithmic. slope: of what rises on the left, y over x; roofs: y by name."""
+    numbers = {one: number for number, one in enumerate(series)}
+    legend, top = _legend(dict.fromkeys(mark.name for mark in marks), numbers)
+    top += _LEGEND_ROW
+    bottom = top + 1.3 * _PANEL_HEIGHT
+    corners = [roof / slope for roof in roofs.values()]
+    heights = [mark.y for mark in marks if mark.y is not None]
+    x = logarithmic([*(mark.x for mark in marks), *(corner / 3 for corner in corners)], _LEFT, WIDTH - _RIGHT)
+    y = logarithmic([*heights, *roofs.values()], bottom, top)
+    drawn = [
+        *legend,
+        svg.text(0, top - 8, "TFLOP / s", class_="label"),
+        *_horizontal_grid(y, x.start, x.end),
+        *_vertical_grid(x, top, bottom, "operations per byte"),
+    ]
+    if roofs:
+        lowest, highest = max(x.low, y.low / slope), max(corners)
+        drawn.append(
+            svg.line(x.at(lowest), y.at(slope * lowest), x.at(highest), y.at(max(roofs.values())), "roof")
+        )
+    for label, roof in roofs.items():
+        drawn.append(svg.line(x.at(roof / slope), y.at(roof), x.end, y.at(roof), "roof"))
+        drawn.append(svg.text(x.end - 4, y.at(roof) - 5, label, text_anchor="end", class_="label"))
+    for mark in marks:
+        if mark.y is not None:
+            colour = _colour(numbers[mark.name])
+            drawn.append(
+                svg.marker(numbers[mark.name], x.at(mark.x), y.at(mark.y), f"mark {colour}", mark.tip)
+            )
+    return svg.picture(name, WIDTH, bottom + _TICKS_HEIGHT, title, description, *drawn)
+
+
 def _colour(number: int) -> str:
     return f"c{number % svg.COLOURS}"
 

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from sdrt.errors import InputError
+from sdrt_bench.peers import Work
 from sdrt_bench.scenario import Scenario
 
 
@@ -139,7 +140,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """All of `report.json`.
 
     load_average: of the machine over the last minute, before each round: above 1 or 2 it was not alone.
-    operations: floating-point operations of one run of each graph, one picture, guided.
+    work: of one run of each graph, one picture, guided. bandwidth: of memory, bytes per second.
     """
 
     schema: int = 1
@@ -149,7 +150,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     load_average: tuple[float, ...]
     peak_teraflops: dict[str, float]
     scenario: Scenario
-    operations: dict[str, float]
+    bandwidth: float
+    work: dict[str, Work]
     peers: dict[str, PeerReport]
     scaling: tuple[ScalingPoint, ...]
     whole_process: WholeProcess | None = None

@@ -66,10 +66,18 @@ def _machine_use(report: Report) -> Iterator[Block]:
     yield Heading("Share of the machine's matrix peak")
     yield Paragraph(
         "Operations counted in the U-Net's graph over the time of an evaluation, against the fastest matrix "
-        "product measured on this machine in the same precision. How many bytes an evaluation moves is not "
-        "known, so this is no roofline: it does not tell how much of the rest memory costs."
+        "product measured on this machine in the same precision."
     )
     yield plot
+    rooflines = report_plots.rooflines(report)
+    if rooflines:
+        yield Heading("Rooflines")
+        yield Paragraph(
+            "First the U-Net, then the VAE. Rising on the left is what memory allows, measured by copying; flat is "
+            "the fastest matrix product. Bytes are those that matrix products, convolutions and attention take "
+            "and give, each tensor once: a mark near the slope waits for memory, one far below both for neither."
+        )
+    yield from rooflines
 
 
 def _sameness(report: Report, galleries: tuple[Gallery, ...]) -> Iterator[Block]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from sdrt_bench import plots
+from sdrt_bench import plots, roofline
 from sdrt_bench.document import Plot
 from sdrt_bench.plots import Bar, Mark, Panel, Point
 from sdrt_bench.readable import percent, significant, unit_of
@@ -97,6 +97,33 @@ def of_peak(report: Report) -> Plot | None:
     return Plot(
         "of-peak", plots.bars("of-peak", "Share of the matrix peak", alternative, label, rows), alternative
     )
+
+
+def rooflines(report: Report) -> list[Plot]:
+    """What each peer reaches in U-Net and VAE, under what the machine could."""
+    found, roofs = roofline.reached(report), roofline.roofs(report)
+    drawn = []
+    for graph in dict.fromkeys(one.graph for one in found) if roofs else ():
+        marks = []
+        for one in found:
+            if one.graph == graph:
+                rate = one.rate / 1e12
+                tip = f"{one.peer}: {significant(rate)} TFLOP/s at {significant(one.intensity)} per byte"
+                marks.append(Mark(one.peer, one.intensity, rate, rate, rate, tip))
+        alternative = f"{graph}. " + _listed(mark.tip for mark in marks)
+        name = f"roofline-{graph.lower()}"
+        labels = {f"{precision} products": rate / 1e12 for precision, rate in roofs.items()}
+        drawing = plots.roofline(
+            name,
+            f"Roofline, {graph}",
+            alternative,
+            report.bandwidth / 1e12,
+            labels,
+            marks,
+            list(report.peers),
+        )
+        drawn.append(Plot(name, drawing, alternative))
+    return drawn
 
 
 def scaling(report: Report) -> Plot | None:

@@ -192,9 +192,13 @@ def machine(report: Report) -> Table:
         (f"matrix product, {name}", f"{significant(peak)} TFLOP/s")
         for name, peak in report.peak_teraflops.items()
     ]
+    rows.append(("memory, copying", f"{significant(report.bandwidth / 1e9)} GB/s"))
     rows += [
-        (f"operations of {graph}", f"{significant(count / 1e9)} GFLOP")
-        for graph, count in report.operations.items()
+        (
+            f"work of {graph}",
+            f"{significant(work.operations / 1e9)} GFLOP, {significant(work.traffic / 1e9)} GB in FP32",
+        )
+        for graph, work in report.work.items()
     ]
     return Table(("What", "Is"), tuple(rows), words=(2, 0))
 

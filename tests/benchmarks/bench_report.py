@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from bench_scenario import scenario
 
-from sdrt_bench.peers import Kept
+from sdrt_bench.peers import Kept, Work
 from sdrt_bench.report import Figure, GraphFidelity, PeerReport, Quality, Report, ScalingPoint, Speed
 from sdrt_bench.scenario import FidelitySettings, PeerSettings
 
@@ -83,7 +83,11 @@ def report(**changes):
         "load_average": (0.1, 0.2),
         "peak_teraflops": {"numpy fp32": 0.2},
         "scenario": asked,
-        "operations": {"unet": 3e9},
+        "bandwidth": 2e10,
+        "work": {
+            "unet": Work(operations=3e9, traffic=1e8),
+            "vae_decoder": Work(operations=2e9, traffic=2e8),
+        },
         "peers": peers(),
         "scaling": tuple(
             ScalingPoint(peer=peer, axis="batch", value=batch, seconds=figure(0.1 * batch))

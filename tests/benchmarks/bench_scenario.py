@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sdrt_bench.peers import Generated
+from sdrt_bench.peers import Generated, Work
 from sdrt_bench.scenario import FidelitySettings, PeerSettings, Scenario
 
 
@@ -60,8 +60,8 @@ class FakeSession:
         told = {"seconds": self.seconds, "text": 0.01, "evaluations": evaluations, "vae": 0.02}
         return Generated(**{**told, **self.says.get(job.sampler, {})}), self.seconds + 1
 
-    def operations(self, job):
-        return {"unet": 3e9}
+    def work(self, job):
+        return {"unet": Work(operations=3e9, traffic=1e8)}
 
     def __enter__(self):
         return self

@@ -162,7 +162,7 @@ def test_nothing_is_drawn_outside_and_no_text_meets_text():
 
 
 def test_report_without_figures_renders(tmp_path):
-    found = report(peers={name: PeerReport(absent="gone") for name in peers()}, scaling=(), operations={})
+    found = report(peers={name: PeerReport(absent="gone") for name in peers()}, scaling=(), work={})
     report_files.write(found, {}, tmp_path)
     assert drawings(found) == []
     assert "No bundle of sdrt was measured" in (tmp_path / "report.md").read_text()

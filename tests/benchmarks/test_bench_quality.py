@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from bench_scenario import FakeSession, scenario
@@ -70,6 +71,19 @@ def test_gates_of_pictures(gates, missed):
     found = missed_gates(PeerSettings(runner="sdrt", **gates), quality_of(PIXELS + np.uint8(1)), {})
     assert len(found) == len(missed)
     assert all(said in gate for said, gate in zip(missed, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("scores", "missed"),
+    [
+        ({"colour_shape_background": 0.9}, ()),
+        ({"colour_shape_background": 0.85}, ("85% of its pictures are right, below 90%",)),
+        ({}, ("its pictures were not judged; set fidelity.scored",)),
+    ],
+)
+def test_gate_of_what_pictures_show(scores, missed):
+    quality = msgspec.structs.replace(quality_of(PIXELS), scores=scores)
+    assert missed_gates(PeerSettings(runner="sdrt", least_right=0.9), quality, {}) == missed
 
 
 def test_a_gate_that_was_not_measured_is_missed():

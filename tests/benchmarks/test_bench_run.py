@@ -85,7 +85,7 @@ def test_from_scenario_to_report(tmp_path):
         ("ours", "batch", 1),
         ("ours", "batch", 2),
     ]
-    assert found.operations["unet"] > found.operations["text_encoder"] > 0
+    assert found.work["unet"].operations > found.work["text_encoder"].operations > 0
 
 
 def test_missed_gate_ends_with_1(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from sdrt import manifest as manifests
 from sdrt.bundle import DEMO
-from sdrt_bench.operations import count_operations, input_shapes, operations_of
+from sdrt_bench.operations import count_work, input_shapes, operations_of
 from sdrt_bench.peers import Job
 
 JOB = Job(prompt="", seed=0, width=64, height=64, steps=1, sampler="ddim", guidance_scale=2.0)
@@ -49,5 +49,7 @@ def test_unet_counts_as_torch_does():
     manifest = manifests.read(DEMO / manifests.FILE_NAME)
     shapes = input_shapes(manifest, "unet", JOB)
     assert shapes["sample"] == (2, 4, 8, 8) and shapes["encoder_hidden_states"] == (2, 77, width)
-    counted = count_operations(DEMO / manifest.graphs["unet"].path, shapes)
-    assert counted == pytest.approx(counter.get_total_flops(), rel=0.02)
+    work = count_work(DEMO / manifest.graphs["unet"].path, shapes)
+    assert work.operations == pytest.approx(counter.get_total_flops(), rel=0.02)
+    weights = (DEMO / manifest.graphs["unet"].path).with_name("model.onnx.data").stat().st_size
+    assert work.traffic > 2 * weights, "stored in FP16, counted in FP32, and activations on top"

@@ -66,9 +66,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """One line to a child. `operations` counts those of the graphs at the job's size; sdrt's alone."""
+    """One line to a child. `work` is that of the graphs at the job's size; of sdrt's alone."""
 
-    do: Literal["convert", "load", "generate", "operations"]
+    do: Literal["convert", "load", "generate", "work"]
     job: Job | None = None
 
 
@@ -88,6 +88,16 @@ class Generated(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+class Work(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of one run of a graph: floating-point operations, a multiply-add being two, and traffic.
+
+    traffic: bytes that matrix products, convolutions and attention take and give, each tensor once, in FP32.
+    """
+
+    operations: float
+    traffic: float
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """One line from a child.
 
@@ -99,7 +109,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str] = {}
     error: str | None = None
     generated: Generated | None = None
-    operations: dict[str, float] | None = None
+    work: dict[str, Work] | None = None
     peak_mb: float | None = None
 
 

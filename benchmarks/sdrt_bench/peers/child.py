@@ -65,12 +65,12 @@ def _answer(peer: Peer, command: Command) -> Answer:
         return Answer(peak_mb=peak_mb())
     if command.job is None:
         raise ValueError(f"{command.do} needs a job")
-    if command.do == "operations":
+    if command.do == "work":
         from sdrt_bench.peers.runtime import RuntimePeer
 
         if not isinstance(peer, RuntimePeer):
-            raise TypeError("operations are counted in sdrt's graphs")
-        return Answer(operations=peer.operations(command.job))
+            raise TypeError("work is counted in sdrt's graphs")
+        return Answer(work=peer.work(command.job))
     generated, kept = peer.generate(command.job)
     if command.job.keep is not None:
         np.savez(command.job.keep, pixels=kept.pixels, latents=kept.latents)

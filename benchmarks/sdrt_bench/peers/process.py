@@ -14,7 +14,7 @@ import msgspec
 
 from sdrt.errors import SdrtError
 from sdrt_bench import elsewhere
-from sdrt_bench.peers import Answer, Command, Generated, Job, PeerStart
+from sdrt_bench.peers import Answer, Command, Generated, Job, PeerStart, Work
 
 _T = TypeVar("_T")
 
@@ -46,8 +46,8 @@ class Session(Protocol):
         """Run a job; what the peer says of it, and the seconds it took to answer."""
         ...
 
-    def operations(self, job: Job) -> dict[str, float]:
-        """Floating-point operations of one run of each graph."""
+    def work(self, job: Job) -> dict[str, Work]:
+        """Of one run of each graph."""
         ...
 
     def __enter__(self) -> Session: ...
@@ -96,9 +96,9 @@ class PeerProcess:
             raise PeerFailedError("the peer's answer has no figures")
         return answer.generated, seconds
 
-    def operations(self, job: Job) -> dict[str, float]:
-        """Floating-point operations of one run of each graph."""
-        return self._ask(Command(do="operations", job=job)).operations or {}
+    def work(self, job: Job) -> dict[str, Work]:
+        """Of one run of each graph."""
+        return self._ask(Command(do="work", job=job)).work or {}
 
     def __enter__(self) -> PeerProcess:
         return self

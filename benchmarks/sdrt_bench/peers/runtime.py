@@ -16,7 +16,7 @@ from sdrt.manifest import GraphName
 from sdrt.pipeline import Pipeline
 from sdrt.request import WHOLE, resolve_request
 from sdrt.verified import VerifiedFiles, cache_folder
-from sdrt_bench.peers import Generated, Job, Kept, PeerStart
+from sdrt_bench.peers import Generated, Job, Kept, PeerStart, Work
 from sdrt_bench.timed_graph import TimedRuntime
 
 
@@ -75,13 +75,13 @@ class RuntimePeer:
         per_step = max(table.evaluations // job.steps, 1)
         return generated, Kept(pixels=pixels, latents=np.array(states[per_step - 1 :: per_step]))
 
-    def operations(self, job: Job) -> dict[str, float]:
-        """Floating-point operations of one run of each graph at the job's size, one picture, guided."""
-        from sdrt_bench.operations import count_operations, input_shapes
+    def work(self, job: Job) -> dict[str, Work]:
+        """Of one run of each graph at the job's size, one picture, guided."""
+        from sdrt_bench.operations import count_work, input_shapes
 
         manifest = self._pipeline.manifest
         return {
-            name: count_operations(self._path / entry.path, input_shapes(manifest, name, job))
+            name: count_work(self._path / entry.path, input_shapes(manifest, name, job))
             for name, entry in manifest.graphs.items()
             if name != "vae_encoder"
         }
