@@ -85,6 +85,9 @@ def test_html_names_every_fate(folder):
     assert "passed" in shown and "the reference" in shown
     assert "2.00x (1.80" in shown  # the ratio to the reference, and its spread
     assert "1 gate is missed" in shown
+    assert "it has no ddim; euler instead" in shown and "not compared: its noise is its own" in shown
+    assert "silent 1.2.3" in shown
+    assert "10.0x (9.00" in shown  # whole processes
 
 
 def test_every_picture_is_described(folder):
