@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
 
+from sdrt_bench.busy import busy
 from sdrt_bench.report import Figure, PeerReport, Report
 from sdrt_bench.report_figures import compared
 
@@ -15,6 +17,8 @@ Verdict = Literal[
 ]
 
 _TIMES = ("picture", "evaluation", "start", "load", "first")
+_FIGURE = re.compile(r"\d[\d.e+%-]*")
+_WHO = ("peers.", "scaling", "whole_process", "title")  # of a scenario, what changes nothing for the others
 _SAME_MEMORY = 0.02  # of a peak: allocators alone differ by as much from run to run
 
 
@@ -32,8 +36,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that differs, before and after.
 
-    cautions: why speeds of the two cannot be compared, if they cannot. unshared: peers with figures in one
-    report alone, and why. gates: those newly, still and no longer missed.
+    cautions: why not to trust a comparison of the two. unshared: peers with figures in one
+    report alone, and why. gates: those newly, still and no longer missed. versions: of what peers ran.
     """
 
     cautions: tuple[str, ...]
@@ -42,6 +46,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     gates: dict[str, tuple[str, ...]]
     machine: dict[str, tuple[Any, Any]]
     scenario: dict[str, tuple[Any, Any]]
+    versions: dict[str, tuple[Any, Any]]
 
 
 def compare(before: Report, after: Report) -> Comparison:
@@ -50,20 +55,28 @@ def compare(before: Report, after: Report) -> Comparison:
     scenario = _differences(msgspec.to_builtins(before.scenario), msgspec.to_builtins(after.scenario))
     shared = [name for name in before.peers if name in after.peers]
     return Comparison(
-        cautions=tuple(_cautions(machine, scenario)),
-        changes=tuple(
-            change
-            for name in shared
-            for change in (
-                *_speed_changes(name, before.peers[name], after.peers[name]),
-                *_quality_changes(name, before, after),
-            )
+        cautions=tuple(_cautions(before, after, machine, scenario)),
+        changes=(
+            *(
+                change
+                for name in shared
+                for change in (
+                    *_speed_changes(name, before.peers[name], after.peers[name]),
+                    *_quality_changes(name, before, after),
+                )
+            ),
+            *_whole_process_changes(before, after),
         ),
         unshared=dict(_unshared(before, after)),
         gates=_gates(before, after),
         machine=machine,
         scenario=scenario,
+        versions=_differences(_versions(before), _versions(after)),
     )
+
+
+def _versions(report: Report) -> dict[str, dict[str, str]]:
+    return {name: peer.versions for name, peer in report.peers.items()}
 
 
 def _speed_changes(name: str, before: PeerReport, after: PeerReport) -> Iterator[Change]:
@@ -77,6 +90,18 @@ def _speed_changes(name: str, before: PeerReport, after: PeerReport) -> Iterator
                 peer=name, what=what, unit="s", before=then.median, after=now.median, verdict=verdict
             )
     yield _memory(name, before.speed.peak_mb, after.speed.peak_mb)
+
+
+def _whole_process_changes(before: Report, after: Report) -> Iterator[Change]:
+    then, now = before.whole_process, after.whole_process
+    if then is None or now is None:
+        return
+    for name, was, has in (("sdrt", then.sdrt, now.sdrt), ("diffusers", then.diffusers, now.diffusers)):
+        if was is not None and has is not None:
+            yield Change(
+                peer="whole process", what=name, unit="s", before=was.median, after=has.median,
+                verdict=_quicker(was, has),
+            )  # fmt: skip
 
 
 def _quality_changes(name: str, before: Report, after: Report) -> Iterator[Change]:
@@ -109,7 +134,7 @@ def _nearness(name: str, what: str, unit: str, before: float, after: float) -> C
 
 
 def _gates(before: Report, after: Report) -> dict[str, tuple[str, ...]]:
-    """Gates are the same if their messages begin alike: the rest is the figure, which always differs.
+    """Gates are the same if their messages are, but for the figures, which always differ.
 
     A gate of a peer that was not measured again is not told of: nobody knows.
     """
@@ -126,25 +151,30 @@ def _gates(before: Report, after: Report) -> dict[str, tuple[str, ...]]:
 
 
 def _missed(report: Report) -> dict[tuple[str, str], str]:
-    """By peer and the gate's first word: PSNR, SSIM, a graph."""
+    """By peer and the gate's message without its figures."""
     return {
-        (name, gate.partition(" ")[0]): f"{name}: {gate}"
+        (name, _FIGURE.sub("", gate)): f"{name}: {gate}"
         for name, peer in report.peers.items()
         for gate in peer.missed
     }
 
 
-def _cautions(machine: Mapping[str, Any], scenario: Mapping[str, Any]) -> Iterator[str]:
+def _cautions(
+    before: Report, after: Report, machine: Mapping[str, Any], scenario: Mapping[str, Any]
+) -> Iterator[str]:
     hardware = [name for name in machine if name != "python" and not name.startswith("packages.")]
     if hardware:
         yield f"the machines differ ({', '.join(hardware)}): their times do not compare, ratios may"
-    # what a run measures, and not who takes part: a peer more changes nothing for the others
-    asked = [name for name in scenario if not name.startswith(("peers.", "scaling", "title"))]
-    settings = [name for name in scenario if name.startswith("peers.") and None not in scenario[name]]
+    asked = [name for name in scenario if not name.startswith(_WHO)]
     if asked:
         yield f"the scenarios differ ({', '.join(asked)}): these are not two runs of the same thing"
+    then, now = before.scenario.peers, after.scenario.peers
+    settings = [name for name in then if name in now and then[name] != now[name]]
     if settings:
-        yield f"peers are set up otherwise ({', '.join(settings)})"
+        yield f"peers are set up otherwise ({', '.join(settings)}): see the scenario's differences"
+    for when, report in (("before", before), ("after", after)):
+        if (why := busy(report)) is not None:
+            yield f"{when}: {why}"
 
 
 def _unshared(before: Report, after: Report) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 from sdrt_bench.compare import Change, Comparison
@@ -23,9 +23,13 @@ def lines(found: Comparison) -> Iterator[str]:
     for how, gates in found.gates.items():
         for gate in gates:
             yield f"{how}: {gate}"
-    for kind, differences in (("machine", found.machine), ("scenario", found.scenario)):
+    for kind, differences in _differences(found):
         for name, (then, now) in differences.items():
             yield f"{kind} {name}: {_value(then)} -> {_value(now)}"
+
+
+def _differences(found: Comparison) -> tuple[tuple[str, Mapping[str, tuple[object, object]]], ...]:
+    return ("machine", found.machine), ("scenario", found.scenario), ("version", found.versions)
 
 
 def _changes(found: Comparison) -> Iterator[str]:

@@ -149,7 +149,7 @@ def roofline(
     name: str, title: str, description: str, slope: float, roofs: Mapping[str, float],
     marks: Sequence[Mark], series: Sequence[str],
 ) -> str:  # fmt: skip
-    """Marks under roofs, both axes logarithmic. slope: of what rises on the left, y over x; roofs: y by name."""
+    """Marks under roofs, on logarithmic axes. slope: y over x where the roof rises; roofs: y by name."""
     numbers = {one: number for number, one in enumerate(series)}
     legend, top = _legend(dict.fromkeys(mark.name for mark in marks), numbers)
     top += _LEGEND_ROW

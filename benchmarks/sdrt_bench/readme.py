@@ -13,6 +13,7 @@ import click
 
 from sdrt.errors import InputError, SdrtError
 from sdrt_bench import report as reports
+from sdrt_bench.busy import busy
 from sdrt_bench.document import Table
 from sdrt_bench.readable import NOTHING, significant, times, unit_of
 from sdrt_bench.report import Report
@@ -49,6 +50,8 @@ def _of_report(report: Report, file: Path, root: Path) -> Iterator[str]:
         f"{escaped(report.command)}; [report]({page.as_posix()}))"
     )
     yield table(_table(report))
+    if (why := busy(report)) is not None:
+        yield f"Caution: {why}."
     absent = [name for name, peer in report.peers.items() if peer.absent is not None]
     failed = [name for name, peer in report.peers.items() if peer.failed is not None]
     for what, names in (("Not installed", absent), ("Failed", failed), ("Misses a gate", _missing(report))):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sdrt_bench import report_plots, report_tables
+from sdrt_bench.busy import busy
 from sdrt_bench.document import Block, Code, Gallery, Heading, Page, Paragraph, Plot
 from sdrt_bench.report import Report
 from sdrt_bench.report_figures import compared, result
@@ -21,6 +22,8 @@ def page(report: Report, galleries: tuple[Gallery, ...]) -> Page:
 def _speed(report: Report) -> Iterator[Block]:
     scenario = report.scenario
     yield Heading("Peers")
+    if (why := busy(report)) is not None:
+        yield Paragraph(f"Caution: {why}.")
     yield Paragraph(
         f"{scenario.width}x{scenario.height} pixels, {scenario.steps} steps of {scenario.sampler}, "
         f"guidance {scenario.guidance_scale:g}, batch {scenario.batch}. In each of {scenario.rounds} rounds "
@@ -73,9 +76,9 @@ def _machine_use(report: Report) -> Iterator[Block]:
     if rooflines:
         yield Heading("Rooflines")
         yield Paragraph(
-            "First the U-Net, then the VAE. Rising on the left is what memory allows, measured by copying; flat is "
-            "the fastest matrix product. Bytes are those that matrix products, convolutions and attention take "
-            "and give, each tensor once: a mark near the slope waits for memory, one far below both for neither."
+            "First the U-Net, then the VAE. Rising on the left is what memory allows, measured by copying; "
+            "flat is the fastest matrix product. Bytes are those that matrix products, convolutions and "
+            "attention take and give, each tensor once."
         )
     yield from rooflines
 

@@ -6,7 +6,16 @@ import numpy as np
 from bench_scenario import scenario
 
 from sdrt_bench.peers import Kept, Work
-from sdrt_bench.report import Figure, GraphFidelity, PeerReport, Quality, Report, ScalingPoint, Speed
+from sdrt_bench.report import (
+    Figure,
+    GraphFidelity,
+    PeerReport,
+    Quality,
+    Report,
+    ScalingPoint,
+    Speed,
+    WholeProcess,
+)
 from sdrt_bench.scenario import FidelitySettings, PeerSettings
 
 HOSTILE = '<script>alert(1)</script> | `a` [b](c) & "d" ]]> \x01'
@@ -60,6 +69,22 @@ def peers():
             missed=("PSNR 20.0 dB, below 50",),
         ),
         "gone": PeerReport(absent="No module named 'gone'"),
+        "silent": PeerReport(
+            speed=speed(
+                0.3,
+                text=None,
+                evaluation=None,
+                evaluations=None,
+                vae=None,
+                rest=None,
+                iterations_per_second=None,
+            ),
+            ratios={"picture": figure(1.3)},
+            versions={"silent": "1.2.3"},
+            notes=("it has no ddim; euler instead",),
+            uncompared="its noise is its own",
+            convert_s=12.0,
+        ),
         "broken": PeerReport(failed=f"RuntimeError: {HOSTILE}"),
     }
 
@@ -71,6 +96,7 @@ def report(**changes):
         "ours": PeerSettings(runner="sdrt", least_psnr=50.0, least_ssim=0.99),
         "worse": PeerSettings(runner="sdrt", precision="fp16", least_psnr=50.0),
         "gone": PeerSettings(runner="optimum", least_psnr=50.0),
+        "silent": PeerSettings(runner="openvino-genai"),
         "broken": PeerSettings(runner="sdrt"),
     }
     asked = scenario(
@@ -89,6 +115,14 @@ def report(**changes):
             "vae_decoder": Work(operations=2e9, traffic=2e8),
         },
         "peers": peers(),
+        "whole_process": WholeProcess(
+            sdrt_command="sdrt generate",
+            diffusers_script=HOSTILE,
+            sdrt=figure(0.8),
+            diffusers=figure(8.0),
+            ratio=figure(10.0),
+            psnr=None,
+        ),
         "scaling": tuple(
             ScalingPoint(peer=peer, axis="batch", value=batch, seconds=figure(0.1 * batch))
             for peer in ("right", "ours")

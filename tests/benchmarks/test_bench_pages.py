@@ -85,6 +85,9 @@ def test_html_names_every_fate(folder):
     assert "passed" in shown and "the reference" in shown
     assert "2.00x (1.80" in shown  # the ratio to the reference, and its spread
     assert "1 gate is missed" in shown
+    assert "it has no ddim; euler instead" in shown and "not compared: its noise is its own" in shown
+    assert "silent 1.2.3" in shown
+    assert "10.0x (9.00" in shown  # whole processes
 
 
 def test_every_picture_is_described(folder):
@@ -161,6 +164,15 @@ def test_nothing_is_drawn_outside_and_no_text_meets_text():
                 assert apart, (block.name, said, other)
 
 
+def test_page_cautions_if_the_machine_was_busy():
+    def cautions(**changes):
+        blocks = page(report(**changes), ()).blocks
+        return [block.text for block in blocks if getattr(block, "text", "").startswith("Caution: the load")]
+
+    assert len(cautions(load_average=(3.0,))) == 1
+    assert cautions() == []
+
+
 def test_report_without_figures_renders(tmp_path):
     found = report(peers={name: PeerReport(absent="gone") for name in peers()}, scaling=(), work={})
     report_files.write(found, {}, tmp_path)
@@ -188,7 +200,7 @@ def test_unet_is_what_other_stages_leave():
     (block, shares) = report_plots.latency(report())
     root = ElementTree.fromstring(shares.drawing)
     rows = [one.text for one in root.iter("{http://www.w3.org/2000/svg}text") if one.get("class") == "end"]
-    assert rows == ["U-Net 60.0 %"] * 3
+    assert rows == [*["U-Net 60.0 %"] * 3, "not told apart 100 %"]
     assert "right 0.400 s" in block.alternative
 
 

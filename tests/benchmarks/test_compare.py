@@ -73,6 +73,16 @@ def test_gates():
     }
 
 
+def test_gates_are_told_apart_by_what_they_demand():
+    """Their figures differ from run to run, and may come first."""
+    before = with_ours(missed=("83% of its pictures are right, below 90%", "unet differs by 2e-05"))
+    after = with_ours(missed=("81% of its pictures are right, below 90%", "vae differs by 2e-05"))
+    gates = compare(before, after).gates
+    assert gates["newly missed"] == ("ours: vae differs by 2e-05",)
+    assert "ours: 81% of its pictures are right, below 90%" in gates["still missed"]
+    assert gates["no longer missed"] == ("ours: unet differs by 2e-05",)
+
+
 def test_gate_of_a_peer_that_is_gone_is_not_mended():
     after = msgspec.structs.replace(report(), peers={**report().peers, "worse": PeerReport(absent="gone")})
     found = compare(report(), after)
@@ -92,6 +102,21 @@ def test_other_machines_and_scenarios_are_cautioned_against():
     assert "steps" in steps
 
 
+def test_busy_machine_is_cautioned_against():
+    (caution,) = compare(report(), report(load_average=(4.0, 0.1))).cautions
+    assert caution.startswith("after: the load average before the first round was 4.0 on 2 cores")
+    assert compare(report(), report(load_average=(0.1, 2.0))).cautions == ()  # the peers themselves
+
+
+def test_peers_set_up_otherwise_are_cautioned_against():
+    before = report()
+    ours = msgspec.structs.replace(before.scenario.peers["ours"], guidance_interval=(0.0, 0.5))
+    peers = {**before.scenario.peers, "ours": ours}
+    after = report(scenario=msgspec.structs.replace(before.scenario, peers=peers))
+    (caution,) = compare(before, after).cautions
+    assert "(ours)" in caution
+
+
 def test_command(tmp_path):
     files = [tmp_path / "a.json", tmp_path / "b.json"]
     reports.write(report(), files[0])
@@ -103,7 +128,14 @@ def test_command(tmp_path):
     assert lines[0].startswith("caution: the machines differ")
     assert any(line.split()[:2] == ["picture,", "ms"] and line.endswith("faster") for line in lines)
     told = json.loads(CliRunner().invoke(bench, ["compare", *map(str, files), "--json"]).output)
-    assert told["cautions"] and {change["peer"] for change in told["changes"]} == {"right", "ours", "worse"}
+    assert told["cautions"] and {change["peer"] for change in told["changes"]} == {
+        "right", "ours", "worse", "silent", "whole process",
+    }  # fmt: skip
+
+
+def test_versions_that_peers_ran():
+    after = with_ours(versions={"onnxruntime": "1.32"})
+    assert compare(report(), after).versions == {"ours.onnxruntime": (None, "1.32")}
 
 
 def test_what_is_no_report_is_refused(tmp_path):
