@@ -56,9 +56,11 @@ def bench(
         if reference not in rounds.measured:
             why = rounds.absent.get(reference) or rounds.failed.get(reference)
             raise SdrtError(f"the reference {reference} cannot be run: {why}; name another in the scenario")
-        scaling = tuple(run_scaling(scenario, rounds.measured, open_peer, progress))
+        scaling = tuple(run_scaling(scenario, rounds, open_peer, progress))
         work = _work(scenario, rounds, open_peer)
         pictures, scores, uncompared = _pictures(scenario, rounds, open_peer, folder, progress)
+        if reference not in pictures:
+            raise SdrtError(f"the reference {reference} makes no pictures: {rounds.failed[reference]}")
         whole = whole_process.measure(scenario, starts, folder, progress) if scenario.whole_process else None
         graphs = {
             peer: quality.graph_fidelity(Path(starts[peer].model))

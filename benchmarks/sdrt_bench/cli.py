@@ -85,6 +85,7 @@ def run(
     words = ["sdrt", "bench", scenario]
     words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
     words += [word for peer in only for word in ("--peer", peer)]
+    words += [word for peer in elsewhere for word in ("--python", f"{peer}=PYTHON")]
     found, pictures = measure(
         asked,
         shlex.join(words),

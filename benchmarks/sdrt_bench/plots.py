@@ -156,7 +156,7 @@ def roofline(
     bottom = top + 1.3 * _PANEL_HEIGHT
     corners = [roof / slope for roof in roofs.values()]
     heights = [mark.y for mark in marks if mark.y is not None]
-    x = logarithmic([*(mark.x for mark in marks), *(corner / 3 for corner in corners)], _LEFT, WIDTH - _RIGHT)
+    x = logarithmic([*(mark.x for mark in marks), *corners], _LEFT, WIDTH - _RIGHT)
     y = logarithmic([*heights, *roofs.values()], bottom, top)
     drawn = [
         *legend,

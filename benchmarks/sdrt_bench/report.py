@@ -123,8 +123,8 @@ class WholeProcess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Seconds from starting a process until it has ended, with the picture on disk.
 
     ratio: diffusers' time over sdrt's, of the runs that followed each other. psnr: of sdrt's picture against
-    diffusers', in dB; None for equal ones. sdrt_command, diffusers_script: what was run; PICTURE stands for
-    the file. failed: why there are no figures.
+    diffusers', in dB; None for equal ones. sdrt_command, diffusers_script: what was run; PICTURE, BUNDLE
+    and CHECKPOINT stand for the places. failed: why there are no figures.
     """
 
     sdrt_command: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -161,16 +161,19 @@ def _measure(scenario: Scenario, session: Session, measured: Measured) -> None:
 
 
 def run_scaling(
-    scenario: Scenario, present: Mapping[str, object], open_peer: Open, progress: Progress
+    scenario: Scenario, rounds: Rounds, open_peer: Open, progress: Progress
 ) -> Iterator[ScalingPoint]:
-    """How time grows with batch, size and steps, one of them at a time, in one process for each peer."""
+    """How time grows with batch, size and steps, one of them at a time, in one process for each peer.
+
+    A peer that fails at that is noted in `rounds` and keeps the points that it has.
+    """
     if scenario.scaling is None:
         return
     for name in scenario.scaling.peers:
-        if name not in present:
+        if name not in rounds.measured:
             continue
         progress(f"scaling: {name}")
-        with open_peer(name) as session:
+        with _noting_failure(rounds, name), open_peer(name) as session:
             session.load()
             for axis, value, job in _scaled(scenario):
                 session.generate(job)  # new shapes are warmed up too

@@ -37,7 +37,8 @@ image = pipeline(
 ).images[0]
 image.save({picture!r})
 """
-_PICTURE = "PICTURE"
+# in what the report shows, where the folders of this machine were
+_PICTURE, _BUNDLE, _CHECKPOINT = "PICTURE", "BUNDLE", "CHECKPOINT"
 
 
 def measure(
@@ -53,8 +54,10 @@ def measure(
     sdrt, diffusers = starts[settings.peer], starts[scenario.reference]
     known = job.sampler in SCHEDULERS
     shown = WholeProcess(
-        sdrt_command=shlex.join(["sdrt", *sdrt_words(job, sdrt, _PICTURE)]),
-        diffusers_script=diffusers_script(job, diffusers.model, _PICTURE) if known else "",
+        sdrt_command=shlex.join(
+            ["sdrt", *sdrt_words(job, msgspec.structs.replace(sdrt, model=_BUNDLE), _PICTURE)]
+        ),
+        diffusers_script=diffusers_script(job, _CHECKPOINT, _PICTURE) if known else "",
     )
     if not known:
         return msgspec.structs.replace(

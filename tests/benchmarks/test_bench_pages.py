@@ -14,7 +14,7 @@ from bench_scenario import scenario
 from PIL import Image
 
 from sdrt_bench import report as reports
-from sdrt_bench import report_files, report_plots
+from sdrt_bench import report_files, report_plots, roofline
 from sdrt_bench.readable import MILLISECONDS, SECONDS, significant, times, unit_of
 from sdrt_bench.report import PeerReport, ScalingPoint
 from sdrt_bench.report_figures import result
@@ -116,7 +116,8 @@ def test_code_in_markdown_outlasts_backticks(folder):
 def test_plots_are_xml_with_alternatives(folder):
     files = list((folder / "plots").glob("*.svg"))
     assert sorted(file.stem for file in files) == [
-        "cold-start", "divergence-1", "latency", "latency-shares", "of-peak", "scaling", "speed-and-sameness",
+        "cold-start", "divergence-1", "latency", "latency-shares", "of-peak", "roofline-u-net", "roofline-vae",
+        "scaling", "speed-and-sameness",
     ]  # fmt: skip
     space = "{http://www.w3.org/2000/svg}"
     for file in files:
@@ -143,7 +144,7 @@ def test_nothing_is_drawn_outside_and_no_text_meets_text():
         ),
     )
     blocks = drawings(found)
-    assert len(blocks) == 7
+    assert len(blocks) == 9
     for block in blocks:
         root = ElementTree.fromstring(block.drawing)
         width, height = (float(root.get(name)) for name in ("width", "height"))
@@ -162,6 +163,18 @@ def test_nothing_is_drawn_outside_and_no_text_meets_text():
             for other_left, other_right, other_y, other in boxes[number + 1 :]:
                 apart = right <= other_left or other_right <= left or abs(y - other_y) >= 10
                 assert apart, (block.name, said, other)
+
+
+def test_marks_lie_under_their_roofs():
+    """3 GFLOP in 60 ms are 0.05 TFLOP/s, at 30 operations for each of 1e8 bytes; bf16 moves half of them."""
+    found = roofline.reached(report())
+    unet = next(one for one in found if (one.peer, one.graph) == ("ours", "U-Net"))
+    assert unet.intensity == pytest.approx(30) and unet.rate == pytest.approx(3e9 / 0.06)
+    assert roofline.roofs(report()) == {"fp32": pytest.approx(0.2e12)}
+    bf16 = msgspec.structs.replace(report().scenario.peers["ours"], precision="bf16")
+    asked = msgspec.structs.replace(report().scenario, peers={**report().scenario.peers, "ours": bf16})
+    halved = roofline.reached(report(scenario=asked))
+    assert next(one for one in halved if one.peer == "ours").intensity == pytest.approx(60)
 
 
 def test_page_cautions_if_the_machine_was_busy():

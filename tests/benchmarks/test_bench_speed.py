@@ -7,7 +7,7 @@ from bench_scenario import FakeSession, scenario
 
 from sdrt_bench.peers.process import PeerAbsentError, PeerFailedError
 from sdrt_bench.scenario import PeerSettings, ScalingSettings
-from sdrt_bench.speed import run_rounds, run_scaling
+from sdrt_bench.speed import Measured, Rounds, run_rounds, run_scaling
 
 
 def quiet(_: str) -> None:
@@ -58,7 +58,8 @@ def test_scaling_changes_one_thing_at_a_time():
     asked = scenario(
         scaling=ScalingSettings(peers=("right", "ours"), batch=(1, 2), sizes=(96,), steps=(5,)),
     )
-    points = list(run_scaling(asked, {"ours": None}, lambda name: FakeSession(log), quiet))
+    rounds = Rounds(measured={"ours": Measured()})
+    points = list(run_scaling(asked, rounds, lambda name: FakeSession(log), quiet))
     assert [(one.peer, one.axis, one.value) for one in points] == [
         ("ours", "batch", 1),
         ("ours", "batch", 2),
@@ -101,3 +102,14 @@ def test_converting_happens_once_before_every_round_and_its_failure_ends_the_pee
     rounds = run_rounds(scenario(peers=peers), open_peer, quiet)
     assert rounds.absent == {"ov": "No module named 'optimum'"}
     assert list(rounds.measured) == ["right"]
+
+
+def test_a_peer_that_fails_at_scaling_loses_nothing_else():
+    asked = scenario(scaling=ScalingSettings(peers=("right", "ours"), batch=(1,)))
+    rounds = Rounds(measured={"right": Measured(), "ours": Measured()})
+
+    def open_peer(name):
+        return FakeSession([], error=PeerFailedError("out of memory") if name == "right" else None)
+
+    assert [point.peer for point in run_scaling(asked, rounds, open_peer, quiet)] == ["ours"]
+    assert rounds.failed == {"right": "out of memory"}
