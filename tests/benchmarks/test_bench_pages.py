@@ -116,8 +116,8 @@ def test_code_in_markdown_outlasts_backticks(folder):
 def test_plots_are_xml_with_alternatives(folder):
     files = list((folder / "plots").glob("*.svg"))
     assert sorted(file.stem for file in files) == [
-        "cold-start", "divergence-1", "latency", "latency-shares", "of-peak", "roofline-u-net", "roofline-vae",
-        "scaling", "speed-and-sameness",
+        "cold-start", "divergence-1", "latency", "latency-shares", "of-peak", "roofline-u-net",
+        "roofline-vae", "scaling", "speed-and-sameness",
     ]  # fmt: skip
     space = "{http://www.w3.org/2000/svg}"
     for file in files:
