@@ -96,6 +96,10 @@ def run(
     report_files.write(found, pictures, folder)
     for name in ("report.html", "report.md", "report.json"):
         click.echo(f"{folder / name}")
+    for name, peer in found.peers.items():
+        for why, said in (("absent", peer.absent), ("failed", peer.failed)):
+            if said is not None:
+                click.echo(f"{why}: {name}: {said}", err=True)
     for missed in found.missed:
         click.echo(f"missed: {missed}", err=True)
     if found.missed:

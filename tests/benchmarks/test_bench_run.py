@@ -65,6 +65,7 @@ def test_from_scenario_to_report(tmp_path):
     result = bench(written(tmp_path, 50.0), "-o", str(tmp_path / "out"))
     assert result.exit_code == 0, result.output
     found = reports.read(tmp_path / "out/report.json")
+    assert "absent: absent: No module named 'stable_diffusion_cpp'" in result.output
     assert found.command == f"sdrt bench {tmp_path}/short.toml"
     assert found.machine["packages"]["onnxruntime"]
     ours, theirs, half = (found.peers[name] for name in ("ours", "diffusers", "half"))
