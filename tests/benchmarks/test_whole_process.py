@@ -44,6 +44,7 @@ def test_the_two_take_turns_and_their_first_runs_are_not_counted(tmp_path, monke
     assert (found.ratio.least, found.ratio.most) == (6.0, 8.0), "of runs that followed each other"
     assert found.psnr is None and found.failed is None, "equal pictures"
     assert found.sdrt_command.startswith("sdrt generate -m BUNDLE --backend onnxruntime")
+    assert "/check" not in found.diffusers_script and "'CHECKPOINT'" in found.diffusers_script
 
 
 def test_the_script_is_python_whatever_the_prompt_and_the_path():

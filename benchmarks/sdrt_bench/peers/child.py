@@ -50,6 +50,8 @@ def serve(start: PeerStart, commands: Iterable[str], answers: TextIO) -> None:
             _say(answers, _answer(peer, msgspec.json.decode(line, type=Command)))
         except Exception as error:  # of any library; the parent reports it and goes on with the others
             text = " ".join(str(error).split())
+            if start.model:  # reports are shown to others, whom the folders of this machine tell nothing
+                text = text.replace(start.model, Path(start.model).name)
             _say(answers, Answer(error=f"{type(error).__name__}: {text}"))
             return
 
