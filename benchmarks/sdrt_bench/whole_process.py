@@ -104,6 +104,10 @@ def sdrt_words(job: Job, start: PeerStart, picture: str) -> list[str]:
         "-o": picture,
     }
     words = [word for name, value in options.items() for word in (name, str(value))]
+    if start.guidance_interval is not None:
+        words += ["--guidance-interval", *map(str, start.guidance_interval)]
+    if start.deep_cache != 1:
+        words += ["--deep-cache", str(start.deep_cache)]
     return ["generate", *words, "--", job.prompt]
 
 

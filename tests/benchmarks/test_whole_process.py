@@ -79,3 +79,16 @@ def test_failure_and_unknown_samplers_are_reported(tmp_path, monkeypatch):
     found = whole_process.measure(asked(), STARTS, tmp_path, quiet)
     assert found.failed.endswith("No module named 'diffusers'") and found.sdrt is None
     assert "heun" in whole_process.measure(asked(sampler="heun"), STARTS, tmp_path, quiet).failed
+
+
+def test_settings_of_the_peer_reach_the_command():
+    start = PeerStart(
+        runner="sdrt",
+        precision="fp32",
+        backend="b",
+        model="m",
+        guidance_interval=(0.0, 0.5),
+        deep_cache=3,
+    )
+    words = whole_process.sdrt_words(whole_process.job_of(scenario()), start, "p.png")
+    assert words[-7:] == ["--guidance-interval", "0.0", "0.5", "--deep-cache", "3", "--", "a red circle"]
