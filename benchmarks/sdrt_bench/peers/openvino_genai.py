@@ -44,8 +44,10 @@ class GenAIPeer:
                 convert_tokenizer=True,
                 local_files_only=True,
             )
-            # its PNDM has no Runge-Kutta steps, and refuses a config that does not say so
-            _change_config(making / "scheduler" / "scheduler_config.json", skip_prk_steps=True)
+            # its PNDM has no Runge-Kutta steps and its DDIM does not clip; both refuse a config that does not
+            # say so
+            config = making / "scheduler" / "scheduler_config.json"
+            _change_config(config, skip_prk_steps=True, clip_sample=False)
 
     def load(self) -> None:
         """Compile the networks. Sizes stay free, as they are for the other peers."""

@@ -6,7 +6,8 @@ from typing import Any
 
 # sampler -> class, and what it is told beside the checkpoint's config
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {}),
+    # its default clips, and configs of other schedulers, as that of random:sd15, do not say that they do not
+    "ddim": ("DDIMScheduler", {"clip_sample": False}),
     "euler": ("EulerDiscreteScheduler", {}),
     "dpmpp_2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
     "unipc": ("UniPCMultistepScheduler", {}),
