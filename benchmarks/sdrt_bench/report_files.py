@@ -18,10 +18,12 @@ def write(report: Report, pictures: Pictures, folder: Path) -> None:
     """Write report.json, report.md, report.html, plots/*.svg and pictures/*.png.
 
     The figures first: nothing that goes wrong with a page loses them. Plots and pictures of a run before go.
+    Pictures of random weights are left out: nobody could see anything in them, and they do not compress.
     """
     folder.mkdir(parents=True, exist_ok=True)
     reports.write(report, folder / "report.json")
-    whole = page(report, galleries(report, pictures))
+    random = report.scenario.source.startswith("random:")
+    whole = page(report, () if random else galleries(report, pictures))
     files = {
         f"{PLOTS}/{block.name}.svg": svg.as_file(block.drawing).encode()
         for block in whole.blocks

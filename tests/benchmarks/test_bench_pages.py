@@ -194,6 +194,13 @@ def test_report_without_figures_renders(tmp_path):
     assert reports.read(tmp_path / "report.json") == found
 
 
+def test_noise_is_not_shown(tmp_path):
+    asked = msgspec.structs.replace(report().scenario, source="random:sd15")
+    report_files.write(report(scenario=asked), pictures(), tmp_path)
+    assert list((tmp_path / "pictures").iterdir()) == []
+    assert "pictures/" not in (tmp_path / "report.md").read_text()
+
+
 def test_a_second_report_leaves_nothing_of_the_first(tmp_path):
     report_files.write(report(), pictures(), tmp_path)
     report_files.write(report(), {}, tmp_path)
