@@ -13,10 +13,10 @@ def rename_output(fields):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (rename_output, "unet/model.onnx"),
-        (lambda f: f["graphs"]["unet"]["inputs"]["timestep"].update(dtype="int64"), "unet/model.onnx"),
+        (rename_output, "unet/onnxruntime.onnx"),
+        (lambda f: f["graphs"]["unet"]["inputs"]["timestep"].update(dtype="int64"), "unet/onnxruntime.onnx"),
         (lambda f: f["graphs"]["text_encoder"]["outputs"].pop("pooler_output"), "text_encoder/model.onnx"),
-        (lambda f: f["graphs"]["vae_decoder"]["inputs"].pop("latent_sample"), "vae_decoder/model.onnx"),
+        (lambda f: f["graphs"]["vae_decoder"]["inputs"].pop("latent_sample"), "vae_decoder/onnxruntime.onnx"),
     ],
 )
 def test_other_inputs(bundle, refused, edit_manifest, change, says):
