@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sdrt.errors import InputError
+from sdrt_bench.made_whole import made_whole
 from sdrt_export.bundle import write_configs
 from sdrt_export.checkpoint import Checkpoint
 from sdrt_export.sources import DEMO_FOLDER, open_source
@@ -27,12 +26,8 @@ def checkpoint_folder(source: str, folder: Path, progress: Callable[[str], None]
         checkpoint = open_source(source)
         if checkpoint.configs.conditioning.picture is not None:
             raise InputError(f"{source} changes pictures; peers are compared at making them from a prompt")
-        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
-        try:
-            _write(checkpoint, unfinished, progress)
-            unfinished.replace(folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        with made_whole(folder) as making:
+            _write(checkpoint, making, progress)
     return folder
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sdrt.backends.failures import no_memory_to_load, one_line
 from sdrt.backends.host import HostDevice
 from sdrt.backends.protocol import Array, Buffer
 from sdrt.errors import BackendUnavailableError, BundleError, ComputeError, MissingExtraError
@@ -106,11 +107,9 @@ def _session(
     try:
         session = onnxruntime.InferenceSession(model or str(graph), options, providers=[_PROVIDER])
     except MemoryError:
-        raise ComputeError(
-            f"out of memory while loading {graph}; close other programs or take fp16"
-        ) from None
+        raise no_memory_to_load(graph) from None
     except Exception as error:  # onnxruntime raises its own classes, which share no other base
-        raise BundleError(f"onnxruntime cannot load {graph}: {_one_line(error)}") from None
+        raise BundleError(f"onnxruntime cannot load {graph}: {one_line(error)}") from None
     if session.get_providers() != [_PROVIDER]:
         raise BackendUnavailableError(f"asked for {_PROVIDER}, onnxruntime took {session.get_providers()}")
     return session
@@ -203,7 +202,7 @@ class OnnxRuntimeGraph:
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # onnxruntime raises its own classes, which share no other base
-            message = _one_line(error)
+            message = one_line(error)
             wanted = re.search(r"requested buffer of size (\d+)", message)
             if wanted:
                 raise ComputeError(
@@ -220,10 +219,6 @@ class OnnxRuntimeGraph:
 def _spec(value: onnxruntime.NodeArg) -> TensorSpec:
     shape = tuple(axis if isinstance(axis, int) else None for axis in value.shape)
     return TensorSpec(_DTYPES[value.type], shape)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def version() -> str:

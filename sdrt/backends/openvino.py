@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from sdrt.backends.failures import no_memory_to_load, one_line
 from sdrt.backends.host import HostBuffer, HostDevice
 from sdrt.backends.openvino_angles import Waves, cut_waves
 from sdrt.backends.protocol import Array, Buffer
@@ -84,11 +85,11 @@ class Runtime:
             waves = None if precision == "f32" else self._cut_waves(model)
             compiled = self._core.compile_model(model, _DEVICE, settings)
         except MemoryError:
-            raise _no_memory_to_load(graph) from None
+            raise no_memory_to_load(graph) from None
         except RuntimeError as error:
             if _OUT_OF_MEMORY.search(str(error)):
-                raise _no_memory_to_load(graph) from None
-            raise BundleError(f"openvino cannot load {graph}: {_one_line(error)}") from None
+                raise no_memory_to_load(graph) from None
+            raise BundleError(f"openvino cannot load {graph}: {one_line(error)}") from None
         taken = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if taken != precision:
             raise BackendUnavailableError(f"asked for {precision}, openvino took {taken} for {graph}")
@@ -160,7 +161,7 @@ class OpenVinoGraph:
                 self._waves.run(self._request)
             self._request.infer()
         except (MemoryError, RuntimeError) as error:
-            message = _one_line(error)
+            message = one_line(error)
             if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(message):
                 raise ComputeError(
                     f"out of memory in {self._path.parent.name}; lower the width and height or the count"
@@ -196,11 +197,3 @@ def _tensor(buffer: HostBuffer) -> openvino.Tensor:
     from openvino import Tensor
 
     return Tensor(buffer.array, shared_memory=True)
-
-
-def _no_memory_to_load(graph: Path) -> ComputeError:
-    return ComputeError(f"out of memory while loading {graph}; close other programs or take fp16")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -17,9 +17,9 @@ from PIL import Image
 from sdrt.bundle import DEMO
 from sdrt.errors import InputError
 from sdrt_bench import elsewhere
+from sdrt_bench.made_whole import made_whole
 from sdrt_bench.peers import Answer, Command, Job, PeerStart, child
 from sdrt_bench.peers.classic_names import PREFIX, with_classic_names
-from sdrt_bench.peers.made_whole import made_whole
 from sdrt_bench.peers.process import PeerFailedError, PeerProcess
 
 JOB = Job(prompt="a", seed=1, width=8, height=8, steps=2, sampler="ddim", guidance_scale=2.0)

@@ -11,7 +11,7 @@ import json
 import struct
 from pathlib import Path
 
-from sdrt_bench.peers.made_whole import made_whole
+from sdrt_bench.made_whole import made_whole
 
 PREFIX = "text_model."
 _WEIGHTS = Path("text_encoder", "model.safetensors")

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import openvino_genai  # type: ignore[import-not-found]
 
+from sdrt_bench.made_whole import made_whole
 from sdrt_bench.peers import Generated, Job, Kept, PeerStart
-from sdrt_bench.peers.made_whole import made_whole
 
 # sampler -> name of a `Scheduler.Type`; another sampler is replaced by the first
 SCHEDULERS = {"ddim": "DDIM", "euler": "EULER_DISCRETE", "pndm": "PNDM"}

@@ -7,9 +7,9 @@ from typing import Any
 
 from optimum.onnxruntime import ORTStableDiffusionPipeline  # type: ignore[import-not-found]
 
+from sdrt_bench.made_whole import made_whole
 from sdrt_bench.peers import PeerStart
 from sdrt_bench.peers.diffusers import DiffusersPeer
-from sdrt_bench.peers.made_whole import made_whole
 
 
 class OptimumPeer(DiffusersPeer):
