@@ -4,6 +4,7 @@ SdrtError                     exit 1   something failed
 ├── InputError                exit 2   the request or an argument is wrong
 │   └── UnknownNameError      exit 2   no such sampler, backend, model: lists the nearest
 ├── BundleError               exit 2   a bundle is absent, damaged or made by another version
+├── EngineError               exit 2   no engine fits this machine or graph, or it is not trusted
 ├── BackendUnavailableError   exit 2   a backend or device was asked for and is not there
 ├── MissingExtraError         exit 2   a package is not installed: prints the command that installs it
 ├── ExportError               exit 1   an export failed and kept nothing
@@ -43,6 +44,12 @@ class UnknownNameError(InputError):
 
 class BundleError(SdrtError):
     """A bundle is absent, damaged, unsafe, or made by another version of sdrt."""
+
+    exit_code = 2
+
+
+class EngineError(SdrtError):
+    """No engine fits this machine or graph, or it was not built here and is not trusted."""
 
     exit_code = 2
 

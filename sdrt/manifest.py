@@ -6,8 +6,9 @@ keys are refused: a manifest that is half understood would give half-right pictu
 
 from __future__ import annotations
 
+import hashlib
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -169,6 +170,20 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     vae: VaeSettings
     defaults: Defaults
     files: dict[str, FileEntry]
+
+    def files_of(self, entry: GraphEntry) -> dict[str, FileEntry]:
+        """A graph's own files: it reads its weights from beside it or below."""
+        folder = PurePosixPath(entry.path).parent
+        return {
+            name: file
+            for name, file in sorted(self.files.items())
+            if PurePosixPath(name).is_relative_to(folder)
+        }
+
+    def digest_of(self, entry: GraphEntry) -> str:
+        """SHA-256 over a graph and its weights, from theirs."""
+        content = [(name, file.sha256) for name, file in self.files_of(entry).items()]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def read(path: Path) -> Manifest:

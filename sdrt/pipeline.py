@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -28,7 +26,7 @@ from sdrt.manifest import GraphEntry, GraphName, Manifest, TextSettings
 from sdrt.noise import NoiseGenerator
 from sdrt.request import Request, resolve_request
 from sdrt.samplers import SamplerTable
-from sdrt.saved_graphs import SavedGraph
+from sdrt.saved_graphs import SavedGraph, saved_graphs_folder
 from sdrt.shown_picture import MaskedPicture, PictureToChange
 from sdrt.text_encoder import TextEncoder
 from sdrt.textual_inversion import Embedding, add_embeddings, check_encoders, read_embedding
@@ -86,10 +84,11 @@ class Pipeline:
         adaptation: Adaptation = NO_LORAS,
         embeddings: Sequence[Embedding] = (),
         saved_graphs: Path | None = None,
+        trust_engines: bool = False,
         progress: Callable[[str], None] = lambda stage: None,
     ) -> None:
         self.bundle = bundle
-        self.runtime = runtime
+        self.runtime = runtime = runtime.for_bundle(bundle, trust_engines=trust_engines)
         self.loras = adaptation.loras
         self._changes = adaptation.changes
         self._saved_graphs = saved_graphs if bundle.hashed else None
@@ -112,16 +111,18 @@ class Pipeline:
         cls,
         bundle: Path | str | None = None,
         *,
-        backend: str = "onnxruntime",
+        backend: str | Runtime = "onnxruntime",
         verify: Verify = "full",
         loras: Sequence[tuple[Path | str, float]] = (),
         embeddings: Sequence[Path | str | tuple[Path | str, str | None]] = (),
         allow_pickle: bool = False,
         cache: bool = True,
+        trust_engines: bool = False,
         progress: Callable[[str], None] = lambda stage: None,
     ) -> Pipeline:
         """Open a bundle folder (None: the demo model of the package) and load its graphs.
 
+        backend: its name, or a runtime that is open already.
         verify: `full` hashes every file unless it passed before and has not changed since; `fast` looks at
         sizes and headers only. loras: files of LoRAs with their weights, added to the bundle's weights while
         they are loaded; those of an FP16 graph, or stored with --half-weights, are rounded to FP16 then.
@@ -129,11 +130,12 @@ class Pipeline:
         file's own. allow_pickle: also .pt and .bin, of which only tensors are read.
         cache: keep a large graph as onnxruntime optimised it under ~/.cache/sdrt, where the next load finds
         it; with verify `fast` and with LoRAs nothing is kept.
+        trust_engines: load engines that were built elsewhere, which is running their builder's code.
         progress: is told each stage.
         Raises InputError (a LoRA or an embedding that does not fit), BundleError, UnknownNameError,
         MissingExtraError or BackendUnavailableError.
         """
-        runtime = open_runtime(backend)
+        runtime = open_runtime(backend) if isinstance(backend, str) else backend
         learned = [
             read_embedding(Path(file), token, allow_pickle=allow_pickle)
             for file, token in (one if isinstance(one, tuple) else (one, None) for one in embeddings)
@@ -150,7 +152,8 @@ class Pipeline:
             runtime,
             adaptation=adaptation,
             embeddings=learned,
-            saved_graphs=cache_folder() / "graphs" if cache else None,
+            saved_graphs=saved_graphs_folder() if cache else None,
+            trust_engines=trust_engines,
             progress=progress,
         )
 
@@ -193,7 +196,7 @@ class Pipeline:
         conditions = self._conditioner.conditions(request, table)
         picture = self._shown(request)
         deep_cache = self._deep_cache(request)
-        batch = min(max(_BATCH_PIXELS // (request.width * request.height), 1), _MAX_BATCH)
+        batch = self._batch(request)
         for first in range(0, request.count, batch):
             requests = [
                 replace(request, seed=(request.seed + i) % 2**64, count=1)
@@ -214,6 +217,13 @@ class Pipeline:
             for one, pixels in zip(requests, self._decoder.decode(denoising.state), strict=True):
                 texts = metadata.texts(one, self.manifest, self.runtime.name, self.loras, self.embeddings)
                 yield Picture(pixels=pixels, request=one, texts=texts)
+
+    def _batch(self, request: Request) -> int:
+        """How many pictures are made at once."""
+        limit = self.runtime.pictures_at_once(request.width, request.height)
+        if limit is None:
+            limit = min(max(_BATCH_PIXELS // (request.width * request.height), 1), _MAX_BATCH)
+        return limit
 
     def _sample(
         self,
@@ -289,19 +299,10 @@ class Pipeline:
 
     def _saved(self, entry: GraphEntry) -> SavedGraph | None:
         """Where a graph may be kept as its backend made it; None if that is not worth the disk."""
-        # a graph reads its weights from files beside it or below
-        folder = PurePosixPath(entry.path).parent
-        files = {
-            name: file
-            for name, file in self.manifest.files.items()
-            if PurePosixPath(name).is_relative_to(folder)
-        }
-        size = sum(file.size for file in files.values())
+        size = sum(file.size for file in self.manifest.files_of(entry).values())
         if self._saved_graphs is None or size < _WORTH_SAVING:
             return None
-        content = json.dumps([(name, file.sha256) for name, file in sorted(files.items())])
-        digest = hashlib.sha256(content.encode()).hexdigest()
-        return SavedGraph(folder=self._saved_graphs, digest=digest, size=size)
+        return SavedGraph(folder=self._saved_graphs, digest=self.manifest.digest_of(entry), size=size)
 
 
 def _specs(specs: Any) -> str:

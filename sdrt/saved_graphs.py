@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from sdrt.verified import cache_folder
+
 _LIMIT = 24_000_000_000  # bytes of all saved graphs: room for two U-Nets of Stable Diffusion XL in FP32
 _STALE = 24 * 3600.0  # seconds after which an unfinished folder has been abandoned
 _RECORD = "files.json"
@@ -87,6 +89,11 @@ class SavedGraph:
         except OSError:
             return False
         return True
+
+
+def saved_graphs_folder() -> Path:
+    """The folder of all of them."""
+    return cache_folder() / "graphs"
 
 
 def saved_size(folder: Path) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from sdrt.backends import Array, Backend, Buffer, Device, Runtime
+from sdrt.bundle import Bundle
 from sdrt.saved_graphs import SavedGraph
 
 
@@ -60,6 +61,15 @@ class TimedRuntime:
         self.name, self.device = runtime.name, runtime.device
         self.graphs: dict[Path, list[TimedGraph]] = {}
         self._runtime, self._after = runtime, after
+
+    def for_bundle(self, bundle: Bundle, *, trust_engines: bool = False) -> TimedRuntime:
+        """Itself, around the one for this bundle."""
+        self._runtime = self._runtime.for_bundle(bundle, trust_engines=trust_engines)
+        return self
+
+    def pictures_at_once(self, width: int, height: int) -> int | None:
+        """As the runtime's own."""
+        return self._runtime.pictures_at_once(width, height)
 
     def load(
         self,

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from sdrt.cli.lora_option import parse_lora
-from sdrt.errors import MissingExtraError
+from sdrt.errors import InputError, MissingExtraError
+
+from .engine_options import ENGINE_PARAMETERS, EnginesAsked, engine_options, is_bundle
 
 if TYPE_CHECKING:
     from sdrt.manifest import Precision
@@ -88,6 +90,7 @@ PACKAGES = (
 @click.option(
     "--deep-cache", is_flag=True, help="Add a second U-Net graph, for `sdrt generate --deep-cache`."
 )
+@engine_options
 @click.option("--force", is_flag=True, help="Replace the bundle that is there.")
 @click.option("--no-verify", is_flag=True, help="Do not compare the graphs with PyTorch.")
 def export(
@@ -99,6 +102,7 @@ def export(
     deep_cache: bool,
     force: bool,
     no_verify: bool,
+    engines: EnginesAsked,
     loras: tuple[str, ...],
     embeddings: tuple[str, ...],
     **options: Any,
@@ -107,7 +111,8 @@ def export(
 
     SOURCE is `demo`, `random:sd15`, `random:sd21`, `random:sdxl`, or Stable Diffusion 1, 2 or XL: a folder in
     diffusers layout, a repository of the Hugging Face hub, as name/name, or a .safetensors file; or a folder
-    of ONNX graphs that optimum exported.
+    of ONNX graphs that optimum exported. With --engine it may be a bundle, which then gets engines; a RANGE
+    of their shapes is one size, or min:opt:max.
     """
     for package in PACKAGES:
         if find_spec(package) is None:
@@ -117,21 +122,44 @@ def export(
 
         from .exporter import export as run
 
-        target = run(
-            source,
-            output,
-            precision=cast("Precision", precision),
-            opset=opset,
-            half_weights=half_weights,
-            deep_cache=deep_cache,
-            force=force,
-            verify=not no_verify,
-            loras=[*map(parse_lora, loras)],
-            embeddings=[*map(parse_option, embeddings)],
-            **options,
-            progress=progress,
+        builders = engines.open()  # what is not installed is said before anything is exported
+        if builders and is_bundle(source):
+            _check_unused(click.get_current_context())
+            target = Path(source).expanduser()
+        else:
+            target = run(
+                source,
+                output,
+                precision=cast("Precision", precision),
+                opset=opset,
+                half_weights=half_weights,
+                deep_cache=deep_cache,
+                force=force,
+                verify=not no_verify,
+                loras=[*map(parse_lora, loras)],
+                embeddings=[*map(parse_option, embeddings)],
+                **options,
+                progress=progress,
+            )
+        folders = engines.build(builders, target, progress)
+    for path in folders or [target]:
+        click.echo(path)
+
+
+def _check_unused(context: click.Context) -> None:
+    """Raise InputError if an option was given that is about graphs: those of a bundle are made."""
+    given = {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    about_graphs = sorted(given - ENGINE_PARAMETERS - {"source"})
+    if about_graphs:
+        option = next(one.opts[-1] for one in context.command.params if one.name == about_graphs[0])
+        raise InputError(
+            f"{option} is for graphs, and those of {context.params['source']} are made; leave it out, or "
+            "export the checkpoint anew"
         )
-    click.echo(target)
 
 
 @contextlib.contextmanager

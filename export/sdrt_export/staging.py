@@ -103,6 +103,20 @@ def staging(target: Path, *, force: bool) -> Iterator[Staging]:
     cannot be written to. The lock ends with the block or the process; the folder stays unless discarded.
     """
     check_target(target, force=force)
+    with locked(target):
+        place = Staging(target, target.parent / f".{target.name}.sdrt-staging", force)
+        place.recover()
+        check_target(target, force=force)
+        place.bundle.mkdir(parents=True, exist_ok=True)
+        yield place
+
+
+@contextlib.contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Keep other exports from `target` until the block or the process ends.
+
+    Raises ExportError at once if another one holds the lock, or if the place cannot be written to.
+    """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = _lock(target)
@@ -111,11 +125,7 @@ def staging(target: Path, *, force: bool) -> Iterator[Staging]:
             f"cannot write to {target.parent}: {error.strerror}; give another place with -o"
         ) from None
     try:
-        place = Staging(target, target.parent / f".{target.name}.sdrt-staging", force)
-        place.recover()
-        check_target(target, force=force)
-        place.bundle.mkdir(parents=True, exist_ok=True)
-        yield place
+        yield
     finally:
         _lock_path(target).unlink(missing_ok=True)
         os.close(lock)

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from sdrt.backends.protocol import Array, Backend, Buffer, Device
+from sdrt.bundle import Bundle
 from sdrt.errors import UnknownNameError
 from sdrt.saved_graphs import SavedGraph
 
@@ -32,6 +33,17 @@ class Runtime(Protocol):
 
     name: str
     device: Device
+
+    def for_bundle(self, bundle: Bundle, *, trust_engines: bool = False) -> Runtime:
+        """The runtime that loads the graphs of this bundle: itself, told where engines are if it runs any.
+
+        trust_engines: also those that were built elsewhere.
+        """
+        ...
+
+    def pictures_at_once(self, width: int, height: int) -> int | None:
+        """The most that it can make of this size in one batch; None where that does not matter."""
+        ...
 
     def load(
         self,

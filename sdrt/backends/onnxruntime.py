@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sdrt.backends.failures import no_memory_to_load, one_line
+from sdrt.backends.graph_runtime import GraphRuntime
 from sdrt.backends.host import HostDevice
 from sdrt.backends.protocol import Array, Buffer
 from sdrt.errors import BackendUnavailableError, BundleError, ComputeError, MissingExtraError
@@ -42,7 +43,7 @@ _SAVED_WEIGHTS = {
 _FATAL = 4  # errors reach the user as exceptions; onnxruntime's own log would say them twice
 
 
-class Runtime:
+class Runtime(GraphRuntime):
     """Loads graphs with onnxruntime for the CPU."""
 
     name = "onnxruntime"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sdrt.backends.failures import no_memory_to_load, one_line
+from sdrt.backends.graph_runtime import GraphRuntime
 from sdrt.backends.host import HostBuffer, HostDevice
 from sdrt.backends.openvino_angles import Waves, cut_waves
 from sdrt.backends.protocol import Array, Buffer
@@ -29,7 +30,7 @@ _DEVICE = "CPU"
 _OUT_OF_MEMORY = re.compile(r"bad.alloc|out of memory|could not create a memory", re.IGNORECASE)
 
 
-class Runtime:
+class Runtime(GraphRuntime):
     """Loads graphs with OpenVINO for the CPU.
 
     precision: what networks compute in; None is bfloat16 where the CPU has it and else float32. Weights and

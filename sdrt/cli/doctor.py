@@ -44,10 +44,10 @@ def doctor(as_json: bool) -> None:
 def examine() -> dict[str, Any]:
     """What this machine has, as `sdrt doctor --json` prints it."""
     from sdrt.models import ENGINES, exported_bundles
-    from sdrt.saved_graphs import saved_size
+    from sdrt.saved_graphs import saved_graphs_folder, saved_size
     from sdrt.verified import cache_folder
 
-    graphs = cache_folder() / "graphs"
+    graphs = saved_graphs_folder()
     packages = {name: _version(name) for names in (_BASE, *_EXTRAS.values()) for name in names}
     providers, backends = _providers(), _backends()
     return {

@@ -109,6 +109,11 @@ if TYPE_CHECKING:
     default=True,
     help="Keep large graphs as onnxruntime optimised them, in ~/.cache/sdrt/graphs, to load them faster.",
 )
+@click.option(
+    "--trust-engines",
+    is_flag=True,
+    help="Load engines that were built elsewhere, too; an engine can do whatever you can.",
+)
 @click.option("--no-limits", is_flag=True, help="Allow more than 4 Mpixel, 200 steps or 100 pictures.")
 @click.option("--json", "as_json", is_flag=True, help="Print paths, settings and times as JSON.")
 def generate(
@@ -125,6 +130,7 @@ def generate(
     output: Path | None,
     verify: Literal["full", "fast"],
     cache: bool,
+    trust_engines: bool,
     no_limits: bool,
     as_json: bool,
     **settings: Any,
@@ -162,6 +168,7 @@ def generate(
             embeddings=[*map(parse_option, embeddings)],
             allow_pickle=allow_pickle,
             cache=cache,
+            trust_engines=trust_engines,
             progress=progress,
         )
     loaded = time.perf_counter()

@@ -10,12 +10,10 @@ import numpy as np
 
 from sdrt import graphs
 from sdrt.backends import Array, Buffer, open_runtime
-from sdrt.bundle import Bundle
 from sdrt.errors import BackendUnavailableError, MissingExtraError
 from sdrt.manifest import GraphName
 from sdrt.pipeline import Pipeline
 from sdrt.request import WHOLE, resolve_request
-from sdrt.verified import VerifiedFiles, cache_folder
 from sdrt_bench.peers import Generated, Job, Kept, PeerStart, Work
 from sdrt_bench.timed_graph import TimedRuntime
 
@@ -38,9 +36,7 @@ class RuntimePeer:
 
     def load(self) -> None:
         """Check the bundle, as `sdrt generate` does, and load its graphs."""
-        remembered = VerifiedFiles(cache_folder() / "verified.json")
-        bundle = Bundle.open(self._path, remembered=remembered)
-        self._pipeline = Pipeline(bundle, self._runtime, saved_graphs=cache_folder() / "graphs")
+        self._pipeline = Pipeline.load(self._path, backend=self._runtime)
 
     def generate(self, job: Job) -> tuple[Generated, Kept]:
         """Make the pictures."""

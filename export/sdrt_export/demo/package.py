@@ -31,6 +31,7 @@ def write_checkpoint(
         build_scheduler(spacing),
     )
     pipe.to(dtype=torch.float16).save_pretrained(folder)
+    name_as_published(folder / "text_encoder" / "model.safetensors")
     shutil.copytree(run / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
     for path in folder.rglob("*.*"):  # safetensors files are written for their owner alone
         path.chmod(0o644)
@@ -46,6 +47,19 @@ def write_checkpoint(
         "sampler": sampler,
     }
     (folder / DEFAULTS_FILE).write_text(json.dumps(defaults, indent=2) + "\n")
+
+
+def name_as_published(weights: Path) -> None:
+    """Name a CLIP text encoder's tensors as published checkpoints do: `text_model.` before each.
+
+    transformers 5 reads both and saves without. transformers 4.57 and 5.5 do not find those: they warn, and
+    go on with random weights.
+    """
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(weights)
+    prefix = "" if any(name.startswith("text_model.") for name in tensors) else "text_model."
+    save_file({prefix + name: tensor for name, tensor in tensors.items()}, weights, {"format": "pt"})
 
 
 @click.command()

@@ -38,6 +38,12 @@ def test_the_checkpoint_is_small_and_in_float16() -> None:
     assert parameters <= 4.6e6
 
 
+def test_the_text_encoder_is_named_as_published_ones_are() -> None:
+    """Releases of transformers that look for the prefix go on with random weights where it is not."""
+    with safe_open(CHECKPOINT / "text_encoder/model.safetensors", framework="numpy") as tensors:
+        assert all(name.startswith("text_model.") for name in tensors.keys())  # noqa: SIM118
+
+
 def test_the_configuration_is_that_of_stable_diffusion() -> None:
     scheduler = json.loads((CHECKPOINT / "scheduler/scheduler_config.json").read_text())
     assert scheduler["_class_name"] == "DDIMScheduler"
