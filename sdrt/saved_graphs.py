@@ -12,15 +12,14 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
+from sdrt.this_machine import cpu
 from sdrt.verified import cache_folder
 
 _LIMIT = 24_000_000_000  # bytes of all saved graphs: room for two U-Nets of Stable Diffusion XL in FP32
@@ -75,7 +74,7 @@ class SavedGraph:
             shutil.rmtree(making, ignore_errors=True)
 
     def _entry(self, settings: dict[str, str]) -> Path:
-        made_of = {"graph": self.digest, "cpu": _cpu(), **settings}
+        made_of = {"graph": self.digest, "cpu": cpu(), **settings}
         key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
         return self.folder / key[:32]
 
@@ -126,13 +125,3 @@ def _evict(folder: Path) -> None:
         if saved_size(folder) <= _LIMIT:
             return
         shutil.rmtree(record.parent, ignore_errors=True)
-
-
-@cache
-def _cpu() -> str:
-    """Model and instructions of this CPU: layouts are chosen by them."""
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        wanted = ("vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU part")
-        return "\n".join(sorted({line for line in lines if line.split("\t")[0].strip() in wanted}))
-    return f"{platform.machine()} {platform.processor()}"

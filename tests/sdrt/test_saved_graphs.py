@@ -121,7 +121,7 @@ def test_other_version_and_other_cpu_have_their_own(saved, opened, monkeypatch):
     monkeypatch.setattr(backend, "version", lambda: "0.0")
     picture()
     assert len(entries(saved)) == 6
-    monkeypatch.setattr(saved_graphs, "_cpu", lambda: "another")
+    monkeypatch.setattr(saved_graphs, "cpu", lambda: "another")
     picture()
     assert len(entries(saved)) == 9
     assert before < entries(saved)
