@@ -50,7 +50,7 @@ def bench(
             return PeerProcess(starts[name], python)
 
         progress("matrix products")
-        peaks = matrix_peak.measure()
+        peaks = matrix_peak.measure(scenario.device)
         rounds = run_rounds(scenario, open_peer, progress)
         reference = scenario.reference
         if reference not in rounds.measured:
@@ -104,7 +104,7 @@ def bench(
         load_average=tuple(rounds.load_average),
         peak_teraflops=peaks,
         scenario=scenario,
-        bandwidth=memory_bandwidth.measure(),
+        bandwidth=memory_bandwidth.measure(scenario.device),
         work=work,
         peers=peers,
         scaling=scaling,

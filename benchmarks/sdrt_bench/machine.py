@@ -9,8 +9,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sdrt.cli.doctor import gpus
+
 _PACKAGES = (
-    "sdrt", "numpy", "onnxruntime", "openvino", "tokenizers", "torch", "diffusers", "transformers",
+    "sdrt", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tokenizers", "torch",
+    "diffusers", "transformers",
 )  # fmt: skip
 
 
@@ -20,6 +23,7 @@ def describe() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gb": _memory_gb(),
+        "gpus": ", ".join(gpus()) or None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},

@@ -1,6 +1,6 @@
 """The most that matrix products reach on this machine: what a network's speed is measured against.
 
-python -m sdrt_bench.matrix_peak        prints it as JSON
+python -m sdrt_bench.matrix_peak [cuda]        prints it as JSON
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-_SIZE = 2048
+_SIZES = {"cpu": 2048, "cuda": 8192}  # a GPU needs larger ones to be busy
 _SECONDS = 1.0
 
 
-def measure() -> dict[str, float]:
+def measure(device: str = "cpu") -> dict[str, float]:
     """TFLOP/s of square products by library and precision, measured in a process of its own."""
-    done = subprocess.run([sys.executable, "-m", __name__], check=True, capture_output=True, text=True)
+    command = [sys.executable, "-m", __name__, device]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 
@@ -31,8 +32,10 @@ def peak(found: dict[str, float], precision: str) -> float | None:
     return max((value for name, value in found.items() if name.endswith(precision)), default=None)
 
 
-def _products() -> dict[str, Callable[[], Any]]:
-    a, b = np.random.default_rng(0).standard_normal((2, _SIZE, _SIZE), np.float32)
+def _products(device: str) -> dict[str, Callable[[], Any]]:
+    a, b = np.random.default_rng(0).standard_normal((2, _SIZES[device], _SIZES[device]), np.float32)
+    if device == "cuda":
+        return _cuda_products(a, b)
     products: dict[str, Callable[[], Any]] = {"numpy fp32": lambda: a @ b}
     try:
         import torch
@@ -42,6 +45,21 @@ def _products() -> dict[str, Callable[[], Any]]:
         x, y = torch.from_numpy(a).to(dtype), torch.from_numpy(b).to(dtype)
         products[f"torch {name}"] = partial(torch.matmul, x, y)
     return products
+
+
+def _cuda_products(a: Any, b: Any) -> dict[str, Callable[[], Any]]:
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+    def product(x: Any, y: Any) -> None:
+        x @ y
+        torch.cuda.synchronize()
+
+    return {
+        f"torch cuda {name}": partial(product, *(torch.from_numpy(one).to("cuda", dtype) for one in (a, b)))
+        for name, dtype in (("fp32", torch.float32), ("fp16", torch.float16), ("bf16", torch.bfloat16))
+    }
 
 
 def quickest(call: Callable[[], Any]) -> float:
@@ -54,7 +72,11 @@ def quickest(call: Callable[[], Any]) -> float:
     return least
 
 
+def _main(device: str) -> None:
+    operations = 2 * _SIZES[device] ** 3
+    products = _products(device)
+    print(json.dumps({name: operations / quickest(product) / 1e12 for name, product in products.items()}))
+
+
 if __name__ == "__main__":
-    print(
-        json.dumps({name: 2 * _SIZE**3 / quickest(product) / 1e12 for name, product in _products().items()})
-    )
+    _main(*sys.argv[1:] or ["cpu"])

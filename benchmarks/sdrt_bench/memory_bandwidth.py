@@ -1,6 +1,6 @@
 """How fast memory is copied on this machine: the slope of a roofline.
 
-python -m sdrt_bench.memory_bandwidth        prints bytes per second
+python -m sdrt_bench.memory_bandwidth [cuda]        prints bytes per second
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import numpy as np
 from sdrt_bench.matrix_peak import quickest
 
 _BYTES = 256_000_000  # beyond any cache
+_CUDA_BYTES = 2_000_000_000
 
 
-def measure() -> float:
+def measure(device: str = "cpu") -> float:
     """Bytes per second, read and written, of a copy by all cores; measured in a process of its own."""
-    done = subprocess.run([sys.executable, "-m", __name__], check=True, capture_output=True, text=True)
+    command = [sys.executable, "-m", __name__, device]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(done.stdout)
 
 
@@ -32,5 +34,18 @@ def _best() -> float:
         return 2 * _BYTES / quickest(lambda: list(pool.map(np.copyto, targets, sources)))
 
 
+def _best_on_cuda() -> float:
+    import torch
+
+    source = torch.ones(_CUDA_BYTES, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+
+    def copy() -> None:
+        target.copy_(source)
+        torch.cuda.synchronize()
+
+    return 2 * _CUDA_BYTES / quickest(copy)
+
+
 if __name__ == "__main__":
-    print(_best())
+    print(_best_on_cuda() if "cuda" in sys.argv[1:] else _best())

@@ -26,6 +26,7 @@ def prepare(scenario: Scenario, folder: Path, progress: Callable[[str], None]) -
             model=str(_model(scenario, settings, folder, progress).resolve()),
             guidance_interval=settings.guidance_interval,
             deep_cache=settings.deep_cache,
+            device=settings.device,
         )
         for name, settings in scenario.peers.items()
     }

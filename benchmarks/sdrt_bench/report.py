@@ -36,7 +36,7 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     start: from starting the process until everything is imported; load: of the model; first: the first
     picture. picture: later ones, of which text, vae and the U-Net's evaluations are parts and rest is what
-    remains; evaluation: each by itself. peak_mb: most host memory of the process.
+    remains; evaluation: each by itself. peak_mb: most host memory of the process; device_mb: of the GPU.
     """
 
     start: Figure
@@ -51,6 +51,7 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     iterations_per_second: Figure | None
     pictures_per_second: Figure
     peak_mb: float
+    device_mb: float | None = None
 
 
 class Quality(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

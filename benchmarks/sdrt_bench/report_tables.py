@@ -15,9 +15,11 @@ def overview(report: Report) -> Table:
     found, near = measured(report), compared(report)
     picture = _unit(speed.picture for _, speed in found.values())
     unit = _unit(evaluation(report, name) for name in found)
+    on_device = any(speed.device_mb is not None for _, speed in found.values())
     rows = []
     for name, peer in report.peers.items():
         speed, quality = peer.speed, near.get(name)
+        device_mb = speed.device_mb if speed else None
         rows.append(
             (
                 name,
@@ -30,6 +32,7 @@ def overview(report: Report) -> Table:
                 if speed
                 else NOTHING,
                 significant(speed.peak_mb) if speed else NOTHING,
+                *((NOTHING if device_mb is None else significant(device_mb),) if on_device else ()),
                 decibels(quality.least_psnr) if quality else NOTHING,
                 gates(report, name),
             )
@@ -37,7 +40,7 @@ def overview(report: Report) -> Table:
     head = (
         "Peer", "Precision", f"Picture, {picture.name}", "Pictures, x reference",
         f"Evaluation, {unit.name}", "Evaluations, x reference", "Cold start, s",
-        "Peak memory, MB", "Worst PSNR, dB", "Gates",
+        "Peak memory, MB", *(("GPU memory, MB",) if on_device else ()), "Worst PSNR, dB", "Gates",
     )  # fmt: skip
     return Table(head, tuple(rows), words=(2, 1))
 

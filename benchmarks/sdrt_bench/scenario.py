@@ -20,10 +20,13 @@ RunnerName = Literal[
 ]
 
 
+Device = Literal["cpu", "cuda"]
+
+
 class PeerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One way to make the pictures.
 
-    runner: which program; backend: of sdrt. precision: what its networks compute in.
+    runner: which program; backend: of sdrt; device: of diffusers. precision: what its networks compute in.
     bundle: for sdrt, a folder or a name under engines/; without it the scenario's source is exported.
     guidance_interval: of sdrt, the part of the steps that is guided; None is all of them.
     deep_cache: of sdrt, one evaluation in so many runs the whole U-Net; its bundle is exported for that.
@@ -34,12 +37,18 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     runner: RunnerName
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     backend: str = "onnxruntime"
+    device: Device = "cpu"
     bundle: str | None = None
     guidance_interval: tuple[float, float] | None = None
     deep_cache: Positive = 1
     least_psnr: float | None = None
     least_ssim: float | None = None
     least_right: float | None = None
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether its networks run on a GPU."""
+        return self.device == "cuda" or self.backend.partition(":")[0] == "tensorrt" or "cuda" in self.backend
 
     @property
     def evaluations_alike(self) -> bool:
@@ -102,6 +111,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     scaling: ScalingSettings | None = None
     whole_process: WholeProcessSettings | None = None
 
+    @property
+    def device(self) -> Device:
+        """Whose limits the peers are measured against: the GPU's if any of them runs there."""
+        return "cuda" if any(peer.on_gpu for peer in self.peers.values()) else "cpu"
+
 
 def find(name: str) -> Path:
     """The file of a scenario: a path, or the name of one that comes with sdrt.
@@ -128,6 +142,8 @@ def read(path: Path) -> Scenario:
         own = (peer.bundle, peer.guidance_interval, None if peer.deep_cache == 1 else peer.deep_cache)
         if peer.runner != "sdrt" and any(setting is not None for setting in own):
             raise InputError(f"{path}: peers.{name} has settings of the runner sdrt, and is {peer.runner}")
+        if peer.device != "cpu" and not peer.runner.startswith("diffusers"):
+            raise InputError(f"{path}: peers.{name}.device is for diffusers, and it is {peer.runner}")
     whole = scenario.whole_process
     for named in (
         scenario.reference,

@@ -29,6 +29,7 @@ class Measured:
     warm: list[Generated] = field(default_factory=list)
     notes: dict[str, None] = field(default_factory=dict)  # each once, in their order
     peak_mb: float = 0.0
+    device_mb: float | None = None
 
     def speed(self, batch: int) -> Speed:
         """The figures."""
@@ -47,6 +48,7 @@ class Measured:
             iterations_per_second=_figure(stages.iterations_per_second),
             pictures_per_second=Figure.of([batch / one.seconds for one in warm]),
             peak_mb=self.peak_mb,
+            device_mb=self.device_mb,
         )
 
 
@@ -158,6 +160,8 @@ def _measure(scenario: Scenario, session: Session, measured: Measured) -> None:
         measured.warm.append(generated)
         measured.notes |= dict.fromkeys(generated.notes)
     measured.peak_mb = max(measured.peak_mb, session.peak_mb)
+    if session.device_mb is not None:
+        measured.device_mb = max(measured.device_mb or 0.0, session.device_mb)
 
 
 def run_scaling(

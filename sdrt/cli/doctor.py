@@ -56,7 +56,7 @@ def examine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "memory_gb": _memory_gb(),
-        "gpus": _gpus(),
+        "gpus": gpus(),
         "packages": packages,
         "execution_providers": providers,
         "backends": backends,
@@ -134,7 +134,8 @@ def _backends() -> dict[str, str]:
     return opened
 
 
-def _gpus() -> list[str]:
+def gpus() -> list[str]:
+    """NVIDIA's: name, memory, driver and compute capability of each, as nvidia-smi tells."""
     query = [
         "nvidia-smi",
         "--query-gpu=name,memory.total,driver_version,compute_cap",

@@ -35,10 +35,13 @@ class FakeSession:
 
     import_s = 1.5
 
-    def __init__(self, log, *, seconds=0.2, evaluation=0.03, error=None, made=None, says=None):
+    def __init__(
+        self, log, *, seconds=0.2, evaluation=0.03, error=None, made=None, says=None, device_mb=None
+    ):
         self.log, self.seconds, self.evaluation, self.error = log, seconds, evaluation, error
         self.made = made or {"pixels": np.zeros((1, 64, 64, 3), np.uint8), "latents": np.zeros((2, 4, 8, 8))}
         self.peak_mb = 100.0
+        self.device_mb = device_mb
         self.versions = {"torch": "2.13.0"}
         self.says = says or {}
 

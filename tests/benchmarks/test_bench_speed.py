@@ -34,6 +34,14 @@ def test_peers_take_turns_and_the_first_picture_is_no_warm_one():
     assert speed.rest.median == pytest.approx(0.2 - 0.01 - 0.02 - 2 * 0.03)
     assert speed.iterations_per_second.median == pytest.approx(2 / 0.17)
     assert speed.peak_mb == 104
+    assert speed.device_mb is None
+
+
+def test_memory_of_a_gpu_is_the_most_of_all_rounds():
+    held = iter([900.0, 300.0, 800.0, 500.0])
+    rounds = run_rounds(scenario(), lambda name: FakeSession([], device_mb=next(held)), quiet)
+    assert rounds.measured["right"].speed(batch=1).device_mb == 900
+    assert rounds.measured["ours"].speed(batch=1).device_mb == 500
 
 
 def test_absent_and_failing_peers_are_listed_and_left_alone():

@@ -36,6 +36,7 @@ class PeerStart(msgspec.Struct, frozen=True, kw_only=True):
     model: the bundle's folder for sdrt, else the checkpoint's. guidance_interval, deep_cache: see
     `sdrt generate`.
     converted: where a peer keeps what it makes of the checkpoint, a folder that need not exist yet.
+    device: of diffusers.
     """
 
     runner: str
@@ -45,6 +46,7 @@ class PeerStart(msgspec.Struct, frozen=True, kw_only=True):
     guidance_interval: tuple[float, float] | None = None
     deep_cache: int = 1
     converted: str = ""
+    device: str = "cpu"
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +104,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """One line from a child.
 
     absent: what could not be imported. versions: of the distributions it runs, said once, at the start.
-    peak_mb: most memory it has held so far.
+    peak_mb: most memory it has held so far. device_mb: of the GPU that is taken now, by whom ever.
     """
 
     absent: str | None = None
@@ -111,6 +113,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     generated: Generated | None = None
     work: dict[str, Work] | None = None
     peak_mb: float | None = None
+    device_mb: float | None = None
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):

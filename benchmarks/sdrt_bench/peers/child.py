@@ -76,7 +76,7 @@ def _answer(peer: Peer, command: Command) -> Answer:
     generated, kept = peer.generate(command.job)
     if command.job.keep is not None:
         np.savez(command.job.keep, pixels=kept.pixels, latents=kept.latents)
-    return Answer(generated=generated, peak_mb=peak_mb())
+    return Answer(generated=generated, peak_mb=peak_mb(), device_mb=device_mb())
 
 
 def peak_mb() -> float:
@@ -89,6 +89,20 @@ def peak_mb() -> float:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
     except (OSError, StopIteration):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def device_mb() -> float | None:
+    """Memory of the GPU that is taken, in MB; None if this process runs none.
+
+    What other processes hold is in it: a process cannot be told from another in a container.
+    """
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
+        free, total = torch.cuda.mem_get_info()
+        return float(total - free) / 2**20
+    if (runtime := sys.modules.get("cuda.bindings.runtime")) is not None:
+        error, free, total = runtime.cudaMemGetInfo()
+        return float(total - free) / 2**20 if int(error) == 0 else None
+    return None
 
 
 def _versions(runner: str) -> dict[str, str]:

@@ -21,21 +21,45 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Timers:
-    """Functions that add how long they take to a list, by stage."""
+    """Functions that tell how long they take, by stage.
 
-    def __init__(self) -> None:
-        self.runs: dict[str, list[float]] = defaultdict(list)
+    device: on a GPU work is queued, so that it is its clock that is read, once all is done.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._mark = _cuda_mark if device == "cuda" else time.perf_counter
+        self._marks: dict[str, list[tuple[Any, Any]]] = defaultdict(list)
+
+    def clear(self) -> None:
+        """Forget all runs."""
+        self._marks.clear()
+
+    def runs(self, stage: str) -> list[float]:
+        """Seconds of each run of a stage; the device must have done its work."""
+        return [_seconds(started, ended) for started, ended in self._marks[stage]]
 
     def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, timed."""
 
         def run(*args: Any, **settings: Any) -> Any:
-            started = time.perf_counter()
+            started = self._mark()
             result = function(*args, **settings)
-            self.runs[stage].append(time.perf_counter() - started)
+            self._marks[stage].append((started, self._mark()))
             return result
 
         return run
+
+
+def _cuda_mark() -> Any:
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def _seconds(started: Any, ended: Any) -> float:
+    if isinstance(started, float):
+        return float(ended - started)
+    return float(started.elapsed_time(ended)) / 1000
 
 
 class DiffusersPeer:
@@ -45,7 +69,9 @@ class DiffusersPeer:
 
     def __init__(self, start: PeerStart) -> None:
         self.start = start
-        self.timers = Timers()
+        self.timers = Timers(start.device)
+        if start.device == "cuda" and not torch.cuda.is_available():
+            raise ImportError("this build of torch finds no GPU")
 
     def load(self) -> None:
         """Load the checkpoint and put timers around its networks."""
@@ -57,9 +83,14 @@ class DiffusersPeer:
     def open(self) -> Any:
         """The pipeline."""
         self.dtype = DTYPES[self.start.precision]
-        return DiffusionPipeline.from_pretrained(
+        pipeline = DiffusionPipeline.from_pretrained(
             Path(self.start.model), torch_dtype=self.dtype, local_files_only=True
         )
+        if self.start.device == "cuda":
+            pipeline.to("cuda")
+            pipeline.unet.to(memory_format=torch.channels_last)
+            pipeline.vae.to(memory_format=torch.channels_last)
+        return pipeline
 
     def time_networks(self) -> None:
         """Put timers around the networks."""
@@ -68,19 +99,23 @@ class DiffusersPeer:
         if self.start.runner == "diffusers-compiled":
             # what an earlier run compiled is kept in /tmp: with it a first picture took 11 s, without it 50
             torch.compiler.config.force_disable_caches = True
-            unet = torch.compile(unet, fullgraph=True)  # an error where it would leave a part to eager mode
+            mode = "max-autotune" if self.start.device == "cuda" else None  # with CUDA graphs
+            # fullgraph: an error where it would leave a part to eager mode
+            unet = torch.compile(unet, fullgraph=True, mode=mode)
         parts.unet.forward = timed("unet", unet)
-        parts.text_encoder.forward = timed("text", parts.text_encoder.forward)
+        for encoder in (parts.text_encoder, getattr(parts, "text_encoder_2", None)):
+            if encoder is not None:
+                encoder.forward = timed("text", encoder.forward)
         parts.vae.decode = timed("vae", parts.vae.decode)
 
     def generate(self, job: Job) -> tuple[Generated, Kept]:
         """Make the pictures."""
         self._schedule(job.sampler)
-        self.timers.runs.clear()
+        self.timers.clear()
         latents: list[Any] = []
 
         def after_step(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            latents.append(tensors["latents"][0].float().numpy().copy())
+            latents.append(tensors["latents"][0].float().cpu().numpy().copy())
             return tensors
 
         with torch.inference_mode():
@@ -100,9 +135,9 @@ class DiffusersPeer:
             seconds = time.perf_counter() - started
         generated = Generated(
             seconds=seconds,
-            text=sum(self.timers.runs["text"]),
-            evaluations=tuple(self.timers.runs["unet"]),
-            vae=sum(self.timers.runs["vae"]),
+            text=sum(self.timers.runs("text")),
+            evaluations=tuple(self.timers.runs("unet")),
+            vae=sum(self.timers.runs("vae")),
         )
         return generated, Kept(pixels=np.round(images * 255).astype(np.uint8), latents=np.array(latents))
 
@@ -117,7 +152,7 @@ class DiffusersPeer:
         channels, factor = 4, self.pipeline.vae_scale_factor
         shape = (1, channels, job.height // factor, job.width // factor)
         drawn = [torch.randn(shape, generator=generator) for generator in generators]
-        return torch.cat(drawn).to(self.dtype)
+        return torch.cat(drawn).to(self.start.device, self.dtype)
 
 
 def open_peer(start: PeerStart) -> DiffusersPeer:

@@ -32,6 +32,7 @@ class Session(Protocol):
 
     import_s: float
     peak_mb: float
+    device_mb: float | None
     versions: dict[str, str]
 
     def convert(self) -> float:
@@ -67,6 +68,7 @@ class PeerProcess:
     def __init__(self, start: PeerStart, python: str | None = None) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process
         self.peak_mb = 0.0
+        self.device_mb: float | None = None
         own = [sys.executable, "-m", "sdrt_bench.peers.child"]
         child = own if python is None else elsewhere.command(python)
         command = [*child, msgspec.json.encode(start).decode()]
@@ -132,6 +134,8 @@ class PeerProcess:
         if answer.error is not None:
             raise PeerFailedError(answer.error)
         self.peak_mb = max(self.peak_mb, answer.peak_mb or 0.0)
+        if answer.device_mb is not None:
+            self.device_mb = max(self.device_mb or 0.0, answer.device_mb)
         return answer
 
     def _end(self) -> None:
