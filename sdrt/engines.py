@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, cast
 
 import msgspec
 
@@ -82,6 +82,17 @@ class EngineFolder:
     kind: EngineKind
     architecture: str
     version: str
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        """The one of a folder that is there, by its name. Raises BundleError if it is called otherwise."""
+        kind, _, rest = path.name.partition("-")
+        architecture, _, version = rest.rpartition("-")
+        if kind not in _SUFFIX:
+            raise BundleError(f"{path} is no folder of engines: expected KIND-ARCHITECTURE-VERSION")
+        return cls(
+            bundle=path.parent, kind=cast("EngineKind", kind), architecture=architecture, version=version
+        )
 
     @property
     def path(self) -> Path:

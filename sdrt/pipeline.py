@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdrt import manifest as manifests
 from sdrt import metadata
 from sdrt.backends import Array, Backend, Runtime, open_runtime
 from sdrt.bundle import DEMO, Bundle, Verify
+from sdrt.choice import AUTO, choose
 from sdrt.conditioning import Conditioner
 from sdrt.decode import Decoder
 from sdrt.deep_cache import DeepCache
@@ -111,7 +113,7 @@ class Pipeline:
         cls,
         bundle: Path | str | None = None,
         *,
-        backend: str | Runtime = "onnxruntime",
+        backend: str | Runtime = AUTO,
         verify: Verify = "full",
         loras: Sequence[tuple[Path | str, float]] = (),
         embeddings: Sequence[Path | str | tuple[Path | str, str | None]] = (),
@@ -122,7 +124,8 @@ class Pipeline:
     ) -> Pipeline:
         """Open a bundle folder (None: the demo model of the package) and load its graphs.
 
-        backend: its name, or a runtime that is open already.
+        backend: its name, or a runtime that is open already; `auto` is what sdrt.choice says of pictures of
+        the model's own size.
         verify: `full` hashes every file unless it passed before and has not changed since; `fast` looks at
         sizes and headers only. loras: files of LoRAs with their weights, added to the bundle's weights while
         they are loaded; those of an FP16 graph, or stored with --half-weights, are rounded to FP16 then.
@@ -135,13 +138,13 @@ class Pipeline:
         Raises InputError (a LoRA or an embedding that does not fit), BundleError, UnknownNameError,
         MissingExtraError or BackendUnavailableError.
         """
-        runtime = open_runtime(backend) if isinstance(backend, str) else backend
+        path = DEMO if bundle is None else Path(bundle)
+        runtime = _open_runtime(backend, path) if isinstance(backend, str) else backend
         learned = [
             read_embedding(Path(file), token, allow_pickle=allow_pickle)
             for file, token in (one if isinstance(one, tuple) else (one, None) for one in embeddings)
         ]
         remembered = VerifiedFiles(cache_folder() / "verified.json")
-        path = DEMO if bundle is None else Path(bundle)
         checked = Bundle.open(path, verify=verify, remembered=remembered, progress=progress)
         adaptation = NO_LORAS
         if loras:
@@ -303,6 +306,14 @@ class Pipeline:
         if self._saved_graphs is None or size < _WORTH_SAVING:
             return None
         return SavedGraph(folder=self._saved_graphs, digest=self.manifest.digest_of(entry), size=size)
+
+
+def _open_runtime(backend: str, bundle: Path) -> Runtime:
+    if backend == AUTO:
+        manifest = manifests.read(bundle / manifests.FILE_NAME)
+        size = manifest.defaults
+        backend = choose(bundle, manifest, width=size.width, height=size.height).backend
+    return open_runtime(backend)
 
 
 def _specs(specs: Any) -> str:

@@ -14,7 +14,7 @@ from sdrt_bench import machine, matrix_peak, memory_bandwidth, quality, whole_pr
 from sdrt_bench.models import prepare
 from sdrt_bench.peers import Kept, PeerStart, Work
 from sdrt_bench.peers.classic_names import with_classic_names
-from sdrt_bench.peers.process import PeerAbsentError, PeerFailedError, PeerProcess, Session
+from sdrt_bench.peers.process import PeerProcess, Session
 from sdrt_bench.ratios import ratios
 from sdrt_bench.report import PeerReport, Report
 from sdrt_bench.scenario import Scenario
@@ -58,7 +58,7 @@ def bench(
             raise SdrtError(f"the reference {reference} cannot be run: {why}; name another in the scenario")
         scaling = tuple(run_scaling(scenario, rounds, open_peer, progress))
         work = _work(scenario, rounds, open_peer)
-        pictures, scores, uncompared = _pictures(scenario, rounds, open_peer, folder, progress)
+        pictures, scores, uncompared = quality.pictures_of_all(scenario, rounds, open_peer, folder, progress)
         if reference not in pictures:
             raise SdrtError(f"the reference {reference} makes no pictures: {rounds.failed[reference]}")
         whole = whole_process.measure(scenario, starts, folder, progress) if scenario.whole_process else None
@@ -132,23 +132,3 @@ def _work(scenario: Scenario, rounds: Rounds, open_peer: Open) -> dict[str, Work
                 session.load()
                 return session.work(job_of(scenario))
     return {}
-
-
-def _pictures(
-    scenario: Scenario, rounds: Rounds, open_peer: Open, folder: Path, progress: Progress
-) -> tuple[Pictures, dict[str, dict[str, float]], dict[str, dict[str, str]]]:
-    """By peer: the pictures, the demo model's scores, and by sampler why there are no pictures of it."""
-    pictures: Pictures = {}
-    scores: dict[str, dict[str, float]] = {}
-    uncompared: dict[str, dict[str, str]] = {}
-    for name in list(rounds.measured):
-        progress(f"pictures: {name}")
-        try:
-            with open_peer(name) as session:
-                session.load()
-                pictures[name], uncompared[name] = quality.make_pictures(scenario, session, folder)
-                scores[name] = quality.demo_scores(scenario, session, folder) if pictures[name] else {}
-        except (PeerAbsentError, PeerFailedError) as error:
-            rounds.failed[name] = str(error)
-            pictures.pop(name, None)
-    return pictures, scores, uncompared

@@ -5,16 +5,20 @@ from __future__ import annotations
 import shlex
 from collections.abc import Container
 from pathlib import Path
+from typing import Any
 
 import click
 
-from sdrt.errors import InputError
+from sdrt.errors import InputError, MissingExtraError
 
 EXISTING = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 class _ScenarioGroup(click.Group):
-    """What is no command is a scenario: `sdrt bench demo` is `sdrt bench run demo`."""
+    """What is no command is a scenario: `sdrt bench demo` is `sdrt bench run demo`; `--tune` is `tune`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, ["tune", *args[1:]] if args[:1] == ["--tune"] else args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -31,6 +35,7 @@ def bench() -> None:
     \b
     sdrt bench demo
     sdrt bench my-scenario.toml -o report
+    sdrt bench tune -m engines/my-model
     sdrt bench compare before/report.json after/report.json
     """
 
@@ -104,6 +109,55 @@ def run(
         click.echo(f"missed: {missed}", err=True)
     if found.missed:
         raise SystemExit(1)
+
+
+@bench.command("tune")
+@click.option("-m", "--model", help="Bundle: a folder, or a name under engines/.  [default: the demo model]")
+@click.option("-W", "--width", type=click.IntRange(min=1), help="Of pictures.  [default: the model's]")
+@click.option("-H", "--height", type=click.IntRange(min=1), help="Of pictures.  [default: the model's]")
+@click.option("--steps", type=click.IntRange(min=1), help="Of each picture.  [default: the model's]")
+@click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True, help="Starts of each.")
+@click.option(
+    "--warm", type=click.IntRange(min=1), default=3, show_default=True, help="Timed pictures of each start."
+)
+@click.option(
+    "--least-psnr",
+    type=float,
+    default=35.0,
+    show_default=True,
+    help="What pictures must reach against the reference's, in dB, to count as right.",
+)
+def tune_backends(
+    model: str | None,
+    width: int | None,
+    height: int | None,
+    least_psnr: float,
+    **measuring: Any,
+) -> None:
+    """Measure every backend that opens here, for `sdrt generate --backend auto`.
+
+    The reference is onnxruntime on the CPU, or what stands first where that is not installed.
+    """
+    from sdrt import choice
+    from sdrt import manifest as manifests
+    from sdrt.models import find_bundle
+    from sdrt_bench import tune
+
+    bundle = find_bundle(model)
+    manifest = manifests.read(bundle / manifests.FILE_NAME)
+    defaults = manifest.defaults
+    size = {"width": width or defaults.width, "height": height or defaults.height}
+    backends, left_out = tune.candidates(bundle, manifest, **size)
+    if not backends:
+        raise MissingExtraError("onnxruntime", "cpu")
+    scenario = tune.scenario_of(bundle, manifest, backends, **size, **measuring)
+    tuning = tune.tune(
+        scenario, manifest, least_psnr=least_psnr, progress=lambda stage: click.echo(stage, err=True)
+    )
+    for line in tune.lines(tuning, left_out):
+        click.echo(line)
+    chosen = choice.choose(bundle, manifest, **size)
+    click.echo(f"auto is {chosen.backend}, {chosen.why}")
 
 
 @bench.command("compare")

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from sdrt import manifest as manifests
 from sdrt_bench.image_quality import psnr, ssim
 from sdrt_bench.peers import Job, Kept
-from sdrt_bench.peers.process import Session
+from sdrt_bench.peers.process import PeerAbsentError, PeerFailedError, Session
 from sdrt_bench.report import GraphFidelity, Quality
 from sdrt_bench.scenario import PeerSettings, Scenario
-from sdrt_bench.speed import job_of
+from sdrt_bench.speed import Open, Progress, Rounds, job_of
 
 RIGHT = "colour_shape_background"
 
@@ -48,6 +48,29 @@ def make_pictures(
         else:
             uncompared[sampler] = why
     return pictures, uncompared
+
+
+def pictures_of_all(
+    scenario: Scenario, rounds: Rounds, open_peer: Open, folder: Path, progress: Progress
+) -> tuple[dict[str, dict[tuple[str, str], Kept]], dict[str, dict[str, float]], dict[str, dict[str, str]]]:
+    """By peer: the pictures, the demo model's scores, and by sampler why there are no pictures of it.
+
+    A peer that fails is noted in `rounds`.
+    """
+    pictures: dict[str, dict[tuple[str, str], Kept]] = {}
+    scores: dict[str, dict[str, float]] = {}
+    uncompared: dict[str, dict[str, str]] = {}
+    for name in list(rounds.measured):
+        progress(f"pictures: {name}")
+        try:
+            with open_peer(name) as session:
+                session.load()
+                pictures[name], uncompared[name] = make_pictures(scenario, session, folder)
+                scores[name] = demo_scores(scenario, session, folder) if pictures[name] else {}
+        except (PeerAbsentError, PeerFailedError) as error:
+            rounds.failed[name] = str(error)
+            pictures.pop(name, None)
+    return pictures, scores, uncompared
 
 
 def keep(session: Session, job: Job, folder: Path) -> Kept:

@@ -63,6 +63,7 @@ def examine() -> dict[str, Any]:
         "can_generate": bool(backends),
         "can_export": all(packages[name] for name in _EXTRAS["export"]),
         "models": exported_bundles(),
+        "auto": dict(_choices()),
         "disk_free_gb": {
             str(folder): round(shutil.disk_usage(_existing(folder)).free / 1e9, 1)
             for folder in (ENGINES.absolute(), cache_folder())
@@ -99,6 +100,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     named = (name if name == taken else f"{name} ({taken})" for name, taken in report["backends"].items())
     yield f"backends: {', '.join(named) or 'none'}"
     yield f"models: {', '.join(report['models'])}"
+    for model, choice in report["auto"].items():
+        yield f"  {model}: --backend auto is {choice['backend']}, {choice['why']}"
     for folder, free in report["disk_free_gb"].items():
         yield f"{free} GB free for {folder}"
     for folder, size in report["saved_graphs_gb"].items():
@@ -132,6 +135,21 @@ def _backends() -> dict[str, str]:
         with contextlib.suppress(SdrtError):
             opened[name] = open_runtime(name).name
     return opened
+
+
+def _choices() -> Iterator[tuple[str, dict[str, str]]]:
+    """What `auto` is for each model at its own size, and why."""
+    from sdrt import manifest as manifests
+    from sdrt.choice import choose
+    from sdrt.models import exported_bundles, find_bundle
+
+    for name in exported_bundles():
+        with contextlib.suppress(SdrtError):
+            path = find_bundle(name)
+            manifest = manifests.read(path / manifests.FILE_NAME)
+            size = manifest.defaults
+            choice = choose(path, manifest, width=size.width, height=size.height)
+            yield name, {"backend": choice.backend, "why": choice.why}
 
 
 def gpus() -> list[str]:

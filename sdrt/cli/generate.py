@@ -89,8 +89,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--backend",
-    default="onnxruntime",
-    help="What runs the graphs: onnxruntime; openvino (bfloat16 where the CPU has it), openvino:f32.",
+    default="auto",
+    show_default=True,
+    help="What runs the graphs: onnxruntime, openvino (bfloat16 where the CPU has it), openvino:f32; auto is "
+    "the quickest that `sdrt bench tune` found right, else the first that is installed.",
 )
 @click.option(
     "-o",
@@ -140,6 +142,7 @@ def generate(
     Without -m this runs the demo model that comes with the package.
     """
     from sdrt import manifest as manifests
+    from sdrt.choice import AUTO, choose
     from sdrt.models import find_bundle
     from sdrt.pipeline import Pipeline
     from sdrt.request import resolve_request
@@ -150,8 +153,9 @@ def generate(
     check_output(output)
     bundle = find_bundle(model)
     # the manifest alone tells whether the request is sound; the graphs are loaded after that
+    manifest = manifests.read(bundle / manifests.FILE_NAME)
     request = resolve_request(
-        manifests.read(bundle / manifests.FILE_NAME),
+        manifest,
         prompt,
         negative_prompt=negative,
         guidance_scale=guidance,
@@ -159,6 +163,8 @@ def generate(
         limits=not no_limits,
         **settings,
     )
+    if backend == AUTO:
+        backend = choose(bundle, manifest, width=request.width, height=request.height).backend
     with status() as progress:
         pipeline = Pipeline.load(
             bundle,

@@ -51,7 +51,7 @@ class Timers:
 
 
 def _cuda_mark() -> Any:
-    event = torch.cuda.Event(enable_timing=True)
+    event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
     event.record()
     return event
 
