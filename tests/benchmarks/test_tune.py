@@ -33,7 +33,7 @@ BACKENDS = {
 @pytest.fixture(autouse=True)
 def machine(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(tune, "candidates", lambda *_: ([*BACKENDS], {"tensorrt": "no GPU"}))
+    monkeypatch.setattr(tune, "candidates", lambda *_, **size: ([*BACKENDS], {"tensorrt": "no GPU"}))
     monkeypatch.setattr(tune, "PeerProcess", lambda start: FakeSession([], **BACKENDS[start.backend]))
     # whose versions count, whatever is installed here
     monkeypatch.setattr("sdrt.choice.installed", lambda backend: {"it": "1"})
