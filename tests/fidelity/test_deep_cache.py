@@ -176,6 +176,25 @@ def test_picture_of_the_same_full_evaluations(sampler, interval, evaluations, pi
     assert psnr(ours.pixels, neighbour) < psnr(ours.pixels, pixels) - 5  # else this could not fail
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [({"precision": "fp16"}, 35.0), ({"half_weights": True}, 50.0)],
+    ids=["fp16", "half"],
+)
+def test_picture_in_half_precision(options, least, tmp_path, theirs):
+    """FP16 graphs exchange FP16 features; half weights are FP16 on disk alone."""
+    import sdrt_export
+
+    made = sdrt_export.export("demo", tmp_path / "demo", deep_cache=True, **options)
+    with Pipeline.load(made) as pipeline:
+        features = pipeline.manifest.graphs["unet_shallow"].inputs["deep_features"]
+        assert features.dtype == ("float16" if "precision" in options else "float32")
+        (ours,) = pipeline.generate(PROMPT, negative_prompt="small", deep_cache=3, **SETTINGS)
+    pixels, _ = through_diffusers(theirs, ours.request, range(0, 10, 3))
+    assert psnr(ours.pixels, pixels) >= least
+
+
 def test_guidance_interval_starts_anew(pipeline, theirs):
     """Where the negative prompt's row ends, nothing is left of its features."""
     (ours,) = pipeline.generate(PROMPT, deep_cache=3, guidance_interval=(0.0, 0.5), **SETTINGS)
