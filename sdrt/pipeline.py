@@ -131,8 +131,8 @@ class Pipeline:
         they are loaded; those of an FP16 graph, or stored with --half-weights, are rounded to FP16 then.
         embeddings: files of textual inversion, each with the word that stands for it where that is not the
         file's own. allow_pickle: also .pt and .bin, of which only tensors are read.
-        cache: keep a large graph as onnxruntime optimised it under ~/.cache/sdrt, where the next load finds
-        it; with verify `fast` and with LoRAs nothing is kept.
+        cache: keep a large graph as its backend made it under ~/.cache/sdrt, where the next load finds it;
+        with verify `fast` and with LoRAs nothing is kept.
         trust_engines: load engines that were built elsewhere, which is running their builder's code.
         progress: is told each stage.
         Raises InputError (a LoRA or an embedding that does not fit), BundleError, UnknownNameError,

@@ -109,7 +109,7 @@ if TYPE_CHECKING:
 @click.option(
     "--cache/--no-cache",
     default=True,
-    help="Keep large graphs as onnxruntime optimised them, in ~/.cache/sdrt/graphs, to load them faster.",
+    help="Keep large graphs as their backend made them, in ~/.cache/sdrt/graphs, to load them faster.",
 )
 @click.option(
     "--trust-engines",

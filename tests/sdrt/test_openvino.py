@@ -11,10 +11,12 @@ from installed_backends import INSTALLED
 
 from sdrt import graphs
 from sdrt.backends import open_runtime
+from sdrt.backends.host import HostBuffer
 from sdrt.bundle import DEMO
 from sdrt.errors import BackendUnavailableError, BundleError
 from sdrt.onnx_signature import read_signature
 from sdrt.pipeline import Pipeline
+from sdrt.saved_graphs import SavedGraph
 
 PROMPT = "a large red circle on a blue background"
 
@@ -132,3 +134,51 @@ def test_graph_without_its_weights(openvino, bundle):
 def test_signatures_are_those_that_onnxruntime_reads(path):
     graph = open_runtime("onnxruntime").load(path)
     assert read_signature(path) == (graph.inputs, graph.outputs)
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Where a compiled graph may be kept."""
+    return SavedGraph(folder=tmp_path / "graphs", digest="of these weights", size=1000)
+
+
+def levels(openvino, graph, **options):
+    """The pixels that a graph makes of noise, and whether it was loaded rather than compiled."""
+    loaded = open_runtime("openvino:f32").load(graph, **options)
+    dtype = loaded.inputs["image"].dtype
+    buffers = {
+        "image": HostBuffer(np.random.default_rng(0).normal(size=(2, 3, 16, 8)).astype(dtype)),
+        "pixels": HostBuffer(np.empty((2, 16, 8, 3), np.uint8)),
+        "finite": HostBuffer(np.empty(2, bool)),
+    }
+    loaded.bind(buffers)
+    loaded.run()
+    return buffers["pixels"].array, loaded._compiled.get_property("LOADED_FROM_CACHE")
+
+
+def test_compiled_fp16_graph_is_kept(openvino, kept):
+    """An FP16 graph takes long to compile; a picture is the same bytes either way."""
+    graph = graphs.path("pixels", "float16")
+    plain, _ = levels(openvino, graph)
+    for loaded in (False, True, True):
+        pixels, from_cache = levels(openvino, graph, saved=kept)
+        np.testing.assert_array_equal(pixels, plain)
+        assert from_cache is loaded
+
+
+def test_damaged_compiled_graph_is_made_again(openvino, kept):
+    graph = graphs.path("pixels", "float16")
+    plain, _ = levels(openvino, graph, saved=kept)
+    (blob,) = kept.folder.glob("*/*.blob")
+    blob.chmod(0o644)
+    blob.write_bytes(blob.read_bytes()[:-100])
+    for loaded in (False, True):
+        pixels, from_cache = levels(openvino, graph, saved=kept)
+        np.testing.assert_array_equal(pixels, plain)
+        assert from_cache is loaded
+
+
+def test_what_is_not_kept(openvino, kept):
+    """FP32 graphs compile as fast as they would load."""
+    assert levels(openvino, graphs.path("pixels", "float32"), saved=kept)[1] is False
+    assert not list(kept.folder.glob("*"))
