@@ -11,17 +11,21 @@ from sdrt.errors import UnknownNameError
 
 from .engines import EngineBuilder
 
-BUILDERS: Mapping[EngineKind, str] = {}
+BUILDERS: Mapping[EngineKind, str] = {"tensorrt": "sdrt_export.tensorrt_builder"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuilderOptions:
     """How to build; what a kind of engines does not have is refused by its builder.
 
-    refittable: weights can be replaced in the built engine, as LoRA does.
+    refittable: weights can be replaced in the built engine, as LoRA does. level: how long the builder looks
+    for something quicker, 0 to 5; None is its default. memory_limit: what a layer may use of the GPU's memory
+    to be quicker, in GB; None is all of it.
     """
 
     refittable: bool = False
+    level: int | None = None
+    memory_limit: float | None = None
 
 
 def open_builder(kind: EngineKind, options: BuilderOptions) -> EngineBuilder:

@@ -68,10 +68,13 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
         chunks: Range,
         static: bool,
         refittable: bool,
+        builder_level: int | None,
+        memory_limit: float | None,
         **rest: Any,
     ) -> None:
         shapes = Shapes(width=width, height=height, batch=batch, chunks=chunks, static=static)
-        asked = EnginesAsked(kinds=engine, shapes=shapes, options=BuilderOptions(refittable=refittable))
+        options = BuilderOptions(refittable=refittable, level=builder_level, memory_limit=memory_limit)
+        asked = EnginesAsked(kinds=engine, shapes=shapes, options=options)
         command(engines=asked, **rest)
 
     for option in reversed(_OPTIONS):
@@ -79,7 +82,10 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_engines
 
 
-ENGINE_PARAMETERS = {"engine", "width", "height", "batch", "chunks", "static", "refittable"}
+ENGINE_PARAMETERS = {
+    *("engine", "width", "height", "batch", "chunks", "static"),
+    *("refittable", "builder_level", "memory_limit"),
+}
 _OPTIONS = (
     click.option(
         "--engine",
@@ -93,4 +99,15 @@ _OPTIONS = (
     _ranges("--chunks", default="1", help="Of 77 tokens, in prompts that engines take."),
     click.option("--static", is_flag=True, help="Engines for one shape alone, the quickest."),
     click.option("--refittable", is_flag=True, help="Engines that take LoRAs when they are loaded."),
+    click.option(
+        "--builder-level",
+        type=click.IntRange(0, 5),
+        help="How long TensorRT looks for quicker ways: 0 builds soonest, 5 runs quickest.  [default: 3]",
+    ),
+    click.option(
+        "--memory-limit",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="GB",
+        help="What a layer of an engine may use of the GPU's memory to be quicker.  [default: all]",
+    ),
 )

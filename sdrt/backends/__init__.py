@@ -22,6 +22,7 @@ BACKENDS: Mapping[str, tuple[str, str | None]] = {
     "openvino": ("sdrt.backends.openvino", None),
     "openvino:f32": ("sdrt.backends.openvino", "f32"),
     "openvino:bf16": ("sdrt.backends.openvino", "bf16"),
+    "tensorrt": ("sdrt.backends.tensorrt", None),
 }
 
 

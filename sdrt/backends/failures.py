@@ -12,6 +12,6 @@ def no_memory_to_load(graph: Path) -> ComputeError:
     return ComputeError(f"out of memory while loading {graph}; close other programs or take fp16")
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: BaseException | str) -> str:
     """A library's message, which may have many lines."""
     return " ".join(str(error).split())

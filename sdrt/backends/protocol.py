@@ -67,7 +67,7 @@ class Backend(Protocol):
     def bind(self, buffers: Mapping[str, Buffer]) -> None:
         """Use these buffers, one for each input and output, in every later `run` until rebound.
 
-        The backend keeps the addresses, and a reference so that they stay valid.
+        The backend keeps the addresses. Whoever binds keeps the buffers, as long as it runs the graph.
         """
         ...
 
