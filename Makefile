@@ -6,12 +6,16 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# NVIDIA's bindings, unpacked beside the environment: two versions of one package, for tests that compare with them
+BINDINGS := $(VENV)/bindings/.installed
+REQUIREMENTS := $(wildcard tests/tensorrt/requirements/*.txt)
 
-.PHONY: help setup demo test test-full lint gate format bench readme-table demo-bundle pictures clean
+.PHONY: help setup demo test test-full test-gpu lint gate format bench typings readme-table demo-bundle pictures clean
 
 help:
 	@echo "make demo       install, export the demo model, generate a picture"
 	@echo "make test       install, run the tests (test-full: the long ones too)"
+	@echo "make test-gpu   install, run the tests that need an NVIDIA GPU"
 	@echo "make lint       ruff, mypy, README's table against the reports"
 	@echo "make gate       are the demo model's pictures still PyTorch's? a minute or two"
 	@echo "make format     let ruff mend what it can"
@@ -25,15 +29,25 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[dev]"
 	touch $(INSTALLED)
 
+# there are wheels for Linux on x86-64; elsewhere the tests that want them are skipped
+$(BINDINGS): $(INSTALLED) $(REQUIREMENTS)
+	rm -rf $(VENV)/bindings
+	$(foreach file,$(REQUIREMENTS),$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--target $(VENV)/bindings/$(basename $(notdir $(file))) -r $(file) &&) touch $(BINDINGS) \
+		|| echo "NVIDIA's bindings are not installed; the tests that compare with them are skipped"
+
 demo: setup
 	$(BIN)/sdrt export demo -o engines/demo --force
 	$(BIN)/sdrt generate "a large red circle on a blue background" -m engines/demo --seed 1 -o demo.png
 
-test: setup
+test: setup $(BINDINGS)
 	$(BIN)/python -m pytest
 
-test-full: setup
+test-full: setup $(BINDINGS)
 	$(BIN)/python -m pytest -m "not gpu"
+
+test-gpu: setup
+	$(BIN)/python -m pytest -m gpu
 
 lint: setup
 	$(BIN)/ruff check .
@@ -53,6 +67,9 @@ bench: setup
 	$(BIN)/python -m sdrt_bench.samplers --output benchmarks/results/samplers.json
 
 # those that follow change committed files
+
+typings: setup $(BINDINGS)
+	PYTHONPATH=tests/tensorrt $(BIN)/python tests/tensorrt/make_typings.py
 
 readme-table: setup
 	$(BIN)/python -m sdrt_bench.readme
