@@ -67,7 +67,7 @@ class _Context:
         self.can_be_captured = True
 
     def changed(self) -> None:
-        """What was captured is of no use any more."""
+        """Before it is set to something else: forget what was captured."""
         self.captured, self.runs = None, 0
 
 
@@ -115,9 +115,9 @@ class TensorRTEngine:
         assert now is not None, "bind first"
         assert all(buffer() is not None for buffer in self._bound), "a buffer that is bound was let go"
         if now.activations != self._activations.address:
+            now.changed()
             now.context.set_device_memory(self._activations.address, self._activations.size)
             now.activations = self._activations.address
-            now.changed()
         if now.captured is None and now.runs and now.can_be_captured:
             now.captured = self._device.capture(lambda: self._enqueue(now.context))
             now.can_be_captured = now.captured is not None

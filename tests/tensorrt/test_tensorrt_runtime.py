@@ -12,6 +12,7 @@ import lora_files
 import numpy as np
 import pytest
 
+from sdrt import graphs
 from sdrt.backends.onnxruntime import Runtime as OnnxRuntime
 from sdrt.bundle import DEMO, Bundle
 from sdrt.errors import BackendUnavailableError, ComputeError, EngineError, InputError, MissingExtraError
@@ -98,6 +99,63 @@ def test_engine_that_cannot_be_captured_runs_as_it_is(built, cuda, tensorrt):
     assert cuda.counts["cudaStreamBeginCapture"] <= 8  # it is not tried again and again
 
 
+class Latents:
+    """The small graph that scales a state, bound to buffers of its own."""
+
+    def __init__(self, device):
+        shapes = {"state": (1, 5, 4, 8, 8), "scale": (), "latent_sample": (1, 4, 8, 8)}
+        self.device = device
+        self.buffers = {name: device.empty(shape, "float32") for name, shape in shapes.items()}
+        self.buffers["finite"] = device.empty((1,), "bool")
+
+    def run(self, graph, value):
+        """Whether three runs, of which the second is captured, compute what they should."""
+        graph.bind(self.buffers)
+        for scale in (1, 2, 3):
+            self.device.upload(np.full((1, 5, 4, 8, 8), value, np.float32), self.buffers["state"])
+            self.device.upload(np.asarray(scale, np.float32), self.buffers["scale"])
+            graph.run()
+        return (self.device.download(self.buffers["latent_sample"]) == 3 * value).all()
+
+
+def test_more_buffers_than_contexts(built, cuda, tensorrt):
+    """The context that was bound longest ago is set to the new ones; what was captured of it is gone."""
+    runtime = opened(built)
+    graph = runtime.load(graphs.path("latents", "float32"), small=True)
+    sets = [Latents(runtime.device) for _ in range(10)]
+    for index, one in enumerate(sets[:8]):
+        assert one.run(graph, index)
+    assert sets[0].run(graph, 20)
+    assert (tensorrt.fake.contexts, cuda.counts["cudaStreamBeginCapture"]) == (8, 8)
+    assert sets[8].run(graph, 8)  # takes the place of the second
+    assert sets[0].run(graph, 30)
+    assert (tensorrt.fake.contexts, cuda.counts["cudaStreamBeginCapture"]) == (8, 9)
+    for index, one in enumerate(sets):
+        assert one.run(graph, index)
+    assert tensorrt.fake.contexts == 8
+
+
+def test_larger_engine_loaded_later(built, cuda):
+    """Memory for activations moves; what was captured with the old one is captured anew."""
+    runtime = opened(built)
+    graph = runtime.load(graphs.path("latents", "float32"), small=True)
+    latents = Latents(runtime.device)
+    assert latents.run(graph, 1)
+    runtime.load(built / "vae_decoder/model.onnx")
+    assert latents.run(graph, 2)
+    assert cuda.counts["cudaStreamBeginCapture"] == 2
+
+
+def test_buffer_that_was_let_go(built):
+    runtime = opened(built)
+    graph = runtime.load(graphs.path("latents", "float32"), small=True)
+    latents = Latents(runtime.device)
+    assert latents.run(graph, 1)
+    del latents.buffers["scale"]
+    with pytest.raises(AssertionError, match="let go"):
+        graph.run()
+
+
 def test_engines_share_the_memory_they_compute_in(built, cuda):
     with Pipeline.load(built, backend="tensorrt") as pipeline:
         pipeline.generate(PROMPT, **RUN)
@@ -130,7 +188,8 @@ def test_other_sizes_between(bundle, tensorrt):
     ):
         for width, height in sizes:
             size = {"width": width, "height": height, "count": 2}
-            made, expected = (one.generate(PROMPT, **RUN, **size) for one in (pipeline, reference))
+            run = {**RUN, "steps": 2, **size}
+            made, expected = (one.generate(PROMPT, **run) for one in (pipeline, reference))
             same([one.pixels for one in made], [one.pixels for one in expected])
 
 
