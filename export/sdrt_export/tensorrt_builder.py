@@ -118,7 +118,8 @@ def _set_shapes(
         tensor: trt.ITensor | None = network.get_input(index)
         assert tensor is not None
         wanted = task.inputs[tensor.name]
-        tensor.shape = [low if low == high else -1 for low, high in zip(wanted.min, wanted.max, strict=True)]
+        if None in task.signature[0][tensor.name].shape:
+            tensor.shape = [a if a == b else -1 for a, b in zip(wanted.min, wanted.max, strict=True)]
         if wanted.min != wanted.max:
             profile.set_shape(tensor.name, wanted.min, wanted.opt, wanted.max)
             dynamic = True

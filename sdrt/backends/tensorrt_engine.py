@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -128,8 +129,9 @@ class TensorRTEngine:
         now.runs += 1
 
     def close(self) -> None:
-        """Free it, once its queued work is done."""
-        self._device.synchronize()
+        """Free it, once its queued work is done, or has failed."""
+        with contextlib.suppress(ComputeError):
+            self._device.synchronize()
         self._contexts.clear()
         self._now, self._bound = None, []
         del self._engine

@@ -10,6 +10,7 @@ import enum
 import json
 import math
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -33,6 +34,7 @@ def install(monkeypatch, cuda: FakeCuda, version: str = "10.16.1.11") -> ModuleT
 
 def make_tensorrt(cuda: FakeCuda, version: str) -> ModuleType:
     trt = ModuleType("tensorrt")
+    trt.__spec__ = ModuleSpec("tensorrt", None)  # torch asks whether there is one
     trt.__version__ = version
     trt.fake = fake = SimpleNamespace(
         errors=[],  # what the parser says of the next graph

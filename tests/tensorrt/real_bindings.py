@@ -35,13 +35,18 @@ def folder(name: str) -> Path:
 @functools.cache
 def api(version: str) -> Api:
     """All that the bindings of TensorRT `10` or `11` have."""
+    return read_api(json.loads(run_with_tensorrt(HERE / "describe_bindings.py", version)))
+
+
+def run_with_tensorrt(script: Path, version: str) -> str:
+    """What a script prints in a process of its own that can import `tensorrt_bindings`."""
+    packages = folder(version)
     with tempfile.TemporaryDirectory() as libraries:
         for name in _LIBRARIES:
             file = f"lib{name}.so.{version}"
             command = ["cc", "-shared", "-fPIC", f"-Wl,-soname,{file}", "-o", file, HERE / "stub_libraries.c"]
             subprocess.run(command, cwd=libraries, check=True, capture_output=True, timeout=60)
-        answer = run(HERE / "describe_bindings.py", folder(version), LD_LIBRARY_PATH=libraries)
-    return read_api(json.loads(answer))
+        return run(script, packages, LD_LIBRARY_PATH=libraries)
 
 
 def run(script: Path, packages: Path, **environment: str) -> str:

@@ -14,7 +14,7 @@ import fake_tensorrt
 import make_typings
 import pytest
 from bindings_api import shared
-from real_bindings import HERE, VERSIONS, api, folder, run
+from real_bindings import HERE, VERSIONS, api, folder, run, run_with_tensorrt
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,22 @@ def test_class_with_a_method_that_tensorrt_does_not_call():
     assert api_uses.misuses(source, api("11")) == [
         "IProgressMonitor calls no step_completed with 2 arguments",
         "IProgressMonitor calls no phase_start with 2 arguments",
+    ]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_tensorrt_calls_back(version):
+    """Log and progress monitor are classes made from NVIDIA's own; FP16 arrays are its half weights."""
+    said = run_with_tensorrt(HERE / "be_called_back.py", version).splitlines()
+    assert said[0].startswith(f"{version}.")
+    assert said[1:] == [
+        "said as ERROR",
+        "unet: Timing, 1 of 3",
+        "True",
+        "unet: Timing, 2 of 3",
+        "False",
+        "6 True",
+        "True [2, -1]",
     ]
 
 
