@@ -21,12 +21,12 @@ from sdrt.onnx_initializers import read_initializers
 def test_onnxruntime_not_installed(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     says = ("onnxruntime is not installed", "pip install 'sdrt[cpu]'")
-    refused("generate", "a cat", says=says)
+    refused("generate", "a cat", "--backend", "onnxruntime", says=says)
 
 
 def test_onnxruntime_not_installed_in_a_new_process(tmp_path):
     code = "import sys; sys.modules['onnxruntime'] = None; from sdrt.cli import main; main()"
-    command = [sys.executable, "-c", code, "generate", "a cat"]
+    command = [sys.executable, "-c", code, "generate", "a cat", "--backend", "onnxruntime"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr == "Error: onnxruntime is not installed; install it with: pip install 'sdrt[cpu]'\n"
