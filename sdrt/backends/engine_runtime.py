@@ -58,10 +58,20 @@ class EngineRuntime(ABC):
         return self
 
     def pictures_at_once(self, width: int, height: int) -> int | None:
-        """The most that its engines make of this size in one batch; None where that does not matter."""
-        unets = (engine.profile for engine in self._folder().read() if engine.graph == "unet")
+        """The most that its engines make of this size in one batch.
+
+        Raises InputError naming the sizes that there are engines for if this is none of them.
+        """
+        folder = self._folder()
+        unets = [engine.profile for engine in folder.read() if engine.graph == "unet"]
         fit = [one.pictures.max for one in unets if width in one.width and height in one.height]
-        return max(fit, default=None)
+        if not fit:
+            sizes = dict.fromkeys(f"{one.width}x{one.height}" for one in unets)
+            raise InputError(
+                f"no {self.kind} engine of {folder.bundle} makes {width}x{height}, only {', '.join(sizes)}; "
+                f"ask for that, or {folder.mend} --width {width} --height {height}"
+            )
+        return max(fit)
 
     def load(
         self,
@@ -146,5 +156,5 @@ class EngineGraph:
         there = "; ".join(engine.profile.described for engine, _ in self._engines)
         return (
             f"no {self._folder.kind} engine of {graph} takes {asked}; they are for {there}: ask for that, or "
-            f"{self._folder.mend} --width W --height H"
+            f"{self._folder.mend} with another --batch or --chunks, or without --static"
         )

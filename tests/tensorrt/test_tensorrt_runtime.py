@@ -270,7 +270,7 @@ def test_plan_of_another_build_of_tensorrt(built, tmp_path, cuda, monkeypatch):
 
 
 def test_size_outside_the_profile(built):
-    with pytest.raises(InputError, match=r"no tensorrt engine of step takes .*; they are for 64x64"):
+    with pytest.raises(InputError, match=r"no tensorrt engine of .* makes 128x64, only 64x64; ask"):
         pixels(built, width=128)
 
 
