@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
+from sdrt.engines import EngineKind
+from sdrt.errors import BackendUnavailableError, MissingExtraError
 from sdrt.manifest import Precision
 from sdrt.models import find_bundle
+from sdrt.profiles import Range
 from sdrt_bench.peers import PeerStart
 from sdrt_bench.scenario import PeerSettings, Scenario
+from sdrt_export.engine_builders import BUILDERS, BuilderOptions, open_builder
+from sdrt_export.engines import Shapes, build_engines
 
 
 def prepare(scenario: Scenario, folder: Path, progress: Callable[[str], None]) -> dict[str, PeerStart]:
@@ -39,7 +45,7 @@ def _model(scenario: Scenario, settings: PeerSettings, folder: Path, progress: C
 
         return checkpoint_folder(scenario.source, folder / f"{name}-checkpoint", progress)
     if settings.bundle is not None:
-        return find_bundle(settings.bundle)
+        return find_bundle(settings.bundle)  # with the engines that it has
     # a backend that computes in bf16 does so with the weights of the fp32 bundle
     precision: Precision = "fp16" if settings.precision == "fp16" else "fp32"
     # one bundle for all: that it can reuse deep features costs those nothing who do not
@@ -50,4 +56,39 @@ def _model(scenario: Scenario, settings: PeerSettings, folder: Path, progress: C
 
         progress(f"exporting {scenario.source} in {precision}")
         export(scenario.source, target, precision=precision, deep_cache=deep_cache)
+    _build_engines(scenario, settings, target, progress)
     return target
+
+
+def _build_engines(
+    scenario: Scenario, settings: PeerSettings, bundle: Path, progress: Callable[[str], None]
+) -> None:
+    """Those that a backend runs, for the scenario's shape and each batch and size that it is scaled to.
+
+    Where the library or the device is missing nothing is built: the peer itself says so when it starts.
+    """
+    kind = settings.backend.partition(":")[0]
+    if kind not in BUILDERS:
+        return
+    scaling = scenario.scaling
+    batches = {scenario.batch, *(scaling.batch if scaling else ())}
+    sizes = {
+        (scenario.width, scenario.height),
+        *((size, size) for size in (scaling.sizes if scaling else ())),
+    }
+    try:
+        builder = open_builder(cast("EngineKind", kind), BuilderOptions())
+    except (BackendUnavailableError, MissingExtraError):
+        return
+    static = settings.guidance_interval is None  # else the number of rows changes
+    guided = scenario.guidance_scale > 1
+    for batch in sorted(batches):
+        for width, height in sorted(sizes):
+            shapes = Shapes(
+                width=Range.at(width),
+                height=Range.at(height),
+                batch=Range.at(batch),
+                static=static,
+                guided=guided,
+            )
+            build_engines(bundle, builder, shapes, progress)

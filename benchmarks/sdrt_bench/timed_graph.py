@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from sdrt.backends import Array, Backend, Buffer, Device, Runtime
 from sdrt.bundle import Bundle
@@ -13,9 +13,10 @@ from sdrt.saved_graphs import SavedGraph
 
 
 class TimedGraph:
-    """A backend that adds up how long its runs take. `runs`, in seconds, since it was last cleared.
+    """A backend that tells how long its runs take.
 
-    device: waited for after each run, where work is only queued. after: is told the buffers after each run.
+    device: its clock is read before and after each run, without waiting for it: a device that is waited for
+    stands still until the host has queued what follows. after: is told the buffers after each run.
     """
 
     def __init__(
@@ -25,7 +26,7 @@ class TimedGraph:
         after: Callable[[Mapping[str, Buffer]], None] = lambda buffers: None,
     ) -> None:
         self.inputs, self.outputs = graph.inputs, graph.outputs
-        self.runs: list[float] = []
+        self._moments: list[tuple[Any, Any]] = []
         self._graph, self._device, self._after = graph, device, after
         self._buffers: Mapping[str, Buffer] = {}
 
@@ -36,11 +37,19 @@ class TimedGraph:
 
     def run(self) -> None:
         """As the graph's own, timed."""
-        started = time.perf_counter()
+        started = self._device.mark()
         self._graph.run()
-        self._device.synchronize()
-        self.runs.append(time.perf_counter() - started)
+        self._moments.append((started, self._device.mark()))
         self._after(self._buffers)
+
+    def runs(self) -> list[float]:
+        """Seconds of each run since the last time that they were forgotten."""
+        self._device.synchronize()
+        return [self._device.seconds(started, ended) for started, ended in self._moments]
+
+    def forget(self) -> None:
+        """Count no run so far."""
+        self._moments.clear()
 
     def close(self) -> None:
         """As the graph's own."""
@@ -90,8 +99,8 @@ class TimedRuntime:
         """Forget all runs."""
         for graphs in self.graphs.values():
             for graph in graphs:
-                graph.runs.clear()
+                graph.forget()
 
     def runs(self, graph: Path) -> list[float]:
         """Seconds of each run of a file's graphs."""
-        return [seconds for one in self.graphs.get(graph, ()) for seconds in one.runs]
+        return [seconds for one in self.graphs.get(graph, ()) for seconds in one.runs()]

@@ -66,7 +66,8 @@ class EngineBuilder(Protocol):
 class Shapes:
     """What was asked of shapes; what is None is the bundle's default, alone.
 
-    batch: pictures made at once. static: no range along any axis, also not along the U-Net's rows.
+    batch: pictures made at once. static: no range along any axis, also not along the U-Net's rows. guided:
+    whether a picture is two rows of the U-Net; None, if the bundle's default guidance makes it so.
     """
 
     width: Range | None = None
@@ -74,6 +75,7 @@ class Shapes:
     batch: Range = field(default=Range.at(1))
     chunks: Range = field(default=Range.at(1))
     static: bool = False
+    guided: bool | None = None
 
     def profile(self, manifest: Manifest) -> Profile:
         """For one bundle. Raises InputError if a size does not fit its VAE, or a range is to be static."""
@@ -85,8 +87,9 @@ class Shapes:
                 if size % factor:
                     near = max(round(size / factor), 1) * factor
                     raise InputError(f"{axis} {size} is no multiple of {factor}; the nearest is {near}")
-        # a guided picture is two rows; with --guidance-interval it is one for some of the steps
-        each = 2 if defaults.guidance_scale > 1 else 1
+        guided = defaults.guidance_scale > 1 if self.guided is None else self.guided
+        # with --guidance-interval a guided picture is one row for some of the steps
+        each = 2 if guided else 1
         rows = Range(self.batch.min, each * self.batch.opt, each * self.batch.max)
         if self.static:
             asked = {"width": width, "height": height, "batch": self.batch, "chunks": self.chunks}

@@ -31,6 +31,16 @@ class CudaBuffer:
             self._memory.give_back(self.address, self.size)
 
 
+class Moment:
+    """An event that CUDA takes the time of, recorded behind what is queued."""
+
+    def __init__(self, cuda: Cuda, stream: Any) -> None:
+        runtime = cuda.runtime
+        self.event = cuda.check(runtime.cudaEventCreateWithFlags(runtime.cudaEventDefault), "making an event")
+        weakref.finalize(self, runtime.cudaEventDestroy, self.event)
+        cuda.check(runtime.cudaEventRecord(self.event, stream), "recording an event")
+
+
 class CapturedWork:
     """A CUDA graph: what was queued while it was captured, queued again at once by `launch`.
 
@@ -100,6 +110,15 @@ class CudaDevice:
     def synchronize(self) -> None:
         """Wait until all queued work is done. Raises ComputeError if some of it failed."""
         self._cuda.check(self._cuda.runtime.cudaStreamSynchronize(self.stream), "computing")
+
+    def mark(self) -> Moment:
+        """When the work that is queued now will be done."""
+        return Moment(self._cuda, self.stream)
+
+    def seconds(self, started: Moment, ended: Moment) -> float:
+        """Between two moments, both of which have come; to half a microsecond."""
+        elapsed = self._cuda.runtime.cudaEventElapsedTime(started.event, ended.event)
+        return float(self._cuda.check(elapsed, "asking for the time")) / 1000
 
     def free_unused(self) -> None:
         """Free memory that no buffer has any more; waits for all queued work."""

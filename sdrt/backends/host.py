@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -59,6 +60,14 @@ class HostDevice:
 
     def synchronize(self) -> None:
         """Nothing to wait for."""
+
+    def mark(self) -> float:
+        """Now."""
+        return time.perf_counter()
+
+    def seconds(self, started: float, ended: float) -> float:
+        """Between two moments."""
+        return ended - started
 
 
 def _host(buffer: Buffer) -> Array:

@@ -57,6 +57,14 @@ class Device(Protocol):
         """Wait until all queued work is done."""
         ...
 
+    def mark(self) -> Any:
+        """A moment: when the work that is queued now will be done."""
+        ...
+
+    def seconds(self, started: Any, ended: Any) -> float:
+        """Between two moments, both of which have come."""
+        ...
+
 
 class Backend(Protocol):
     """One loaded graph."""

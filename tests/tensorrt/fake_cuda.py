@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from types import ModuleType
@@ -82,7 +83,7 @@ class FakeCuda:
         for kind in (cudaError_t, cudaMemcpyKind, cudaDeviceAttr, cudaStreamCaptureMode):
             setattr(module, kind.__name__, kind)
         module.cudaStreamNonBlocking, module.cudaEventDisableTiming = 1, 2
-        module.cudaHostAllocDefault = 0
+        module.cudaHostAllocDefault = module.cudaEventDefault = 0
         return module
 
     def _counted(self, name: str) -> Callable[..., Any]:
@@ -185,8 +186,16 @@ class FakeCuda:
 
     def cudaEventRecord(self, event, stream):
         event.done = False
-        self.enqueue(lambda: setattr(event, "done", True))
+
+        def happen():
+            event.done, event.time = True, time.perf_counter()
+
+        self.enqueue(happen)
         return (_OK,)
+
+    def cudaEventElapsedTime(self, start, end):
+        ready = start.done and end.done
+        return (_OK, 1000 * (end.time - start.time)) if ready else (cudaError_t.cudaErrorNotReady, 0.0)
 
     def cudaEventQuery(self, event):
         return (_OK if event.done else cudaError_t.cudaErrorNotReady,)

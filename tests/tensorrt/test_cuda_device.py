@@ -180,3 +180,24 @@ def test_buffer_of_another_device(device):
 def test_array_of_another_shape(device):
     with pytest.raises(ValueError, match="does not fit"):
         device.upload(np.zeros(3, np.float32), device.empty((4,), "float32"))
+
+
+def test_time_between_two_moments(cuda, device):
+    """Taking the time waits for nothing; reading it needs the work done."""
+    buffer = device.empty((1000,), "float32")
+    started = device.mark()
+    device.upload(np.zeros(1000, np.float32), buffer)
+    ended = device.mark()
+    assert cuda.counts["cudaStreamSynchronize"] == cuda.counts["cudaEventSynchronize"] == 0
+    with pytest.raises(ComputeError, match="asking for the time"):
+        device.seconds(started, ended)
+    device.synchronize()
+    assert 0 < device.seconds(started, ended) < 60
+
+
+def test_moments_are_given_back(cuda, device):
+    moment = device.mark()
+    device.synchronize()
+    del moment
+    gc.collect()
+    assert cuda.counts["cudaEventDestroy"] == 1
