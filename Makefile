@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 BINDINGS := $(VENV)/bindings/.installed
 REQUIREMENTS := $(wildcard tests/tensorrt/requirements/*.txt)
 
-.PHONY: help setup demo test test-full test-gpu lint gate format bench typings readme-table demo-bundle pictures clean
+.PHONY: help setup demo test test-full test-gpu lint gate format bench bench-gpu typings readme-table demo-bundle pictures clean
 
 help:
 	@echo "make demo       install, export the demo model, generate a picture"
@@ -20,6 +20,7 @@ help:
 	@echo "make gate       are the demo model's pictures still PyTorch's? a minute or two"
 	@echo "make format     let ruff mend what it can"
 	@echo "make bench      measure the runtime's own overhead and the samplers' compilation"
+	@echo "make bench-gpu  on an NVIDIA GPU: Stable Diffusion 1.5; SCENARIO=gpu-sdxl, SCENARIO=gpu-turbo"
 	@echo "make clean      remove .venv and everything built"
 
 setup: $(INSTALLED)
@@ -46,8 +47,9 @@ test: setup $(BINDINGS)
 test-full: setup $(BINDINGS)
 	$(BIN)/python -m pytest -m "not gpu"
 
+# at most eight minutes each; what a bench has exported and built stays for the next
 test-gpu: setup
-	$(BIN)/python -m pytest -m gpu
+	timeout 480 $(BIN)/python -m pytest -m gpu
 
 lint: setup
 	$(BIN)/ruff check .
@@ -67,6 +69,10 @@ bench: setup
 	$(BIN)/python -m sdrt_bench.samplers --output benchmarks/results/samplers.json
 
 # those that follow change committed files
+
+SCENARIO ?= gpu-sd15
+bench-gpu: setup
+	timeout 480 $(BIN)/sdrt bench $(SCENARIO) -o benchmarks/results/$(SCENARIO) --models engines/bench
 
 typings: setup $(BINDINGS)
 	PYTHONPATH=tests/tensorrt $(BIN)/python tests/tensorrt/make_typings.py
