@@ -67,7 +67,7 @@ def measure(
     Raises ExportError, naming graph and figures, if an output is not finite or farther away than TOLERANCE.
     """
     try:
-        session = _session(path, precision)
+        session = open_session(path, precision)
         return tuple(_compare(spec, session.run, trial, precision, DTYPES[precision]) for trial in trials)
     except SdrtError:
         raise
@@ -87,7 +87,7 @@ def check_rows(spec: GraphSpec, path: Path, inputs: Mapping[str, TensorSpec], pr
     }
     alone = {name: value[1:] for name, value in feeds.items()}
     try:
-        session = _session(path, precision)
+        session = open_session(path, precision)
         (both,), (one,) = (session.run([session.get_outputs()[0].name], feed) for feed in (feeds, alone))
     except Exception as error:  # onnxruntime's have no base class of their own
         raise _cannot_run(spec, error) from error
@@ -106,7 +106,8 @@ def _cannot_run(spec: GraphSpec, error: Exception) -> ExportError:
     return ExportError(f"onnxruntime cannot run the exported {spec.name}: {line}")
 
 
-def _session(path: Path, precision: Precision) -> Any:
+def open_session(path: Path, precision: Precision) -> Any:
+    """Open a graph so that it rounds where the graph says, in little memory."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
