@@ -106,8 +106,8 @@ def _export(
         progress(f"{spec.name}: running PyTorch")
         trials = run_references(spec, model, weights)
     precision = settings.precision
-    half_vae = precision == "fp16" and spec.component == "vae"
-    ranging = trial_inputs(spec, model, weights, checkpoint.configs.vae_settings) if half_vae else None
+    half = precision == "fp16"
+    ranging = trial_inputs(spec, model, weights, checkpoint.configs.vae_settings) if half else None
     progress(f"{spec.name}: exporting")
     inputs, outputs = graphs.write_graph(
         spec,

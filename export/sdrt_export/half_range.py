@@ -1,9 +1,9 @@
-"""What leaves the range of FP16 in a VAE, found by running it.
+"""What leaves the range of FP16 in a network, found by running it.
 
 The VAE of Stable Diffusion XL does, others do for some pictures. No config says so for sure, hence the graph
-is run in FP32 on pictures, or on their latents, and the largest number of each value is looked at. The nodes
+is run in FP32, a VAE on pictures or their latents, and the largest number of each value is looked at. Nodes
 that make or read one which comes near to FP16's largest compute in FP32. It is not run in FP16: onnxruntime
-has no such kernels for CPUs, and drops the roundings between those for FP32.
+has few such kernels for CPUs, and drops the roundings between those for FP32.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
+from sdrt.backends.failures import one_line
+from sdrt.errors import ExportError
 from sdrt.manifest import VaeSettings
 
-from .fidelity import open_session
+from .fidelity import TRIALS, open_session
 from .float32 import WIDE, half_values, widen
+from .graphs import to_precision
 from .modules import VaeEncoderGraph
 from .parameters import Weights, streaming
 from .specs import GraphSpec
@@ -44,22 +47,24 @@ class Kept:
 def trial_inputs(
     spec: GraphSpec, model: nn.Module, weights: Weights, settings: VaeSettings
 ) -> dict[str, Tensor]:
-    """Pictures for an encoder; for a decoder their latents, and noise as it comes from a sampler.
+    """Pictures for a VAE's encoder; for its decoder their latents, and noise as it comes from a sampler.
 
-    model: the VAE, empty before and after.
+    What other networks are given is not far from random. model: the component, empty before and after.
     """
+    if spec.component != "vae":
+        return spec.random_inputs(**TRIALS[0], seed=0)
     pictures = _pictures(_LATENTS * settings.scale_factor)
     if spec.module is VaeEncoderGraph:
         return {"sample": pictures}
     with streaming(model, weights), torch.inference_mode():
-        (parameters,) = VaeEncoderGraph.reference(model, pictures)  # type: ignore[arg-type]
+        (parameters,) = VaeEncoderGraph.reference(model, pictures)
     means = parameters[:, : settings.latent_channels]
     noise = torch.randn(means[:1].shape, generator=torch.Generator().manual_seed(0))
     return {"latent_sample": torch.cat([means, noise / settings.scaling_factor])}
 
 
 def keep_in_range(path: Path, inputs: Mapping[str, Tensor]) -> Kept:
-    """Let those nodes of the FP16 graph at `path` compute in FP32 that make or read what may leave the range."""
+    """Let nodes of the FP16 graph at `path` compute in FP32 that make or read what may leave the range."""
     model = onnx.load(path, load_external_data=False)
     largest = _measure(path, inputs)
     too_large = {name for name, value in largest.items() if not value <= LARGEST / MARGIN}
@@ -89,8 +94,10 @@ def _measure(path: Path, inputs: Mapping[str, Tensor]) -> dict[str, float]:
     probed = path.with_name(_TEMPORARY)
     try:
         probed.write_bytes(model.SerializeToString())
-        feeds = {name: value.half().numpy() for name, value in inputs.items()}
-        peaks = open_session(probed, "fp32").run([name + _PROBED for name in names], feeds)
+        feeds = {name: value.numpy() for name, value in to_precision(inputs, torch.float16).items()}
+        peaks = open_session(probed, "fp16").run([name + _PROBED for name in names], feeds)
+    except Exception as error:  # onnxruntime's have no base class of their own
+        raise ExportError(f"onnxruntime cannot run {path}: {one_line(error)}") from error
     finally:
         probed.unlink(missing_ok=True)
     return {name: float(peak) for name, peak in zip(names, peaks, strict=True)}

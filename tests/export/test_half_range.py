@@ -1,7 +1,7 @@
 """A VAE that leaves the range of FP16: found by running it, and kept in FP32 where it does.
 
-onnxruntime drops FP16's roundings on CPUs, so that what a graph gives in FP16 is asked of onnx's own evaluator,
-which computes in numpy, operator by operator.
+onnxruntime drops FP16's roundings on CPUs, so that what a graph gives in FP16 is asked of onnx's own
+evaluator, which computes in numpy, operator by operator.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sdrt_export.float32 import WIDE, half_values, widen, write_float32
 from sdrt_export.half_range import LARGEST, MARGIN, keep_in_range, trial_inputs
 from sdrt_export.sources import open_model
 from sdrt_export.specs import graph_specs
+from sdrt_export.tensorrt_lint import lint
 
 # the residual stream of one block, behind which the network's last norm makes numbers small again
 LOUD = "decoder.up_blocks.3.resnets.0.conv2.weight"
@@ -102,6 +103,7 @@ def test_only_the_nodes_that_need_it_are_float32(written, loud):
     # that of all FP16 graphs; 4e-3 was seen
     assert np.linalg.norm(made - expected) / np.linalg.norm(expected) < 1e-2
     onnx.checker.check_model(str(loud))
+    assert lint(loud) == []
 
 
 def test_margin(written, quiet, monkeypatch):
@@ -124,6 +126,7 @@ def test_all_in_float32_with_the_same_weights(which, written, request):
     edges = (*model.graph.input, *model.graph.output)
     assert {one.type.tensor_type.elem_type for one in edges} == {TensorProto.FLOAT}
     onnx.checker.check_model(str(target))
+    assert lint(target) == []
     assert target.stat().st_size < 200_000
 
 

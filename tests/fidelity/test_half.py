@@ -15,7 +15,7 @@ SETTINGS = {"steps": 2, "seed": 3, "count": 3}
 
 @pytest.fixture
 def spoilt(demo_bundle, monkeypatch):
-    """A pipeline whose FP16 decoder gives infinity for the second picture of a batch, and its pictures else."""
+    """A pipeline whose FP16 decoder gives infinity for the second picture; and its pictures without that."""
     with Pipeline.load(demo_bundle("fp16")) as pipeline:
         expected = [picture.pixels for picture in pipeline.generate("a cat", **SETTINGS)]
         decoder, bound = pipeline._decoder._vae, {}
@@ -48,9 +48,7 @@ def test_spoilt_picture_is_decoded_in_float32(spoilt):
 def test_bundle_without_it(spoilt):
     pipeline, _ = spoilt
     pipeline._decoder._make_precise = None
-    with pytest.raises(
-        ComputeError, match=r"vae_decoder graph gave NaN or Inf for the picture with seed 4; try"
-    ):
+    with pytest.raises(ComputeError, match=r"vae_decoder graph gave NaN or Inf .* with seed 4; try"):
         pipeline.generate("a cat", **SETTINGS)
 
 
