@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self, SupportsInt
 
 from sdrt import graphs
 from sdrt.backends.graph_runtime import GraphRuntime
@@ -45,9 +45,9 @@ _RUNS_BEFORE_CAPTURE = 2  # a VAE runs once, and a capture takes two runs more
 
 
 class StreamDevice(Device, Protocol):
-    """A CUDA device whose work is queued on one stream. stream: its address."""
+    """A CUDA device whose work is queued on one stream; `int(stream)` is its handle."""
 
-    stream: int
+    stream: SupportsInt
 
 
 class Runtime(GraphRuntime):
@@ -100,7 +100,7 @@ class Runtime(GraphRuntime):
         BackendUnavailableError if a part of the network would run elsewhere.
         """
         half = not small and "float16" in {spec.dtype for spec in read_signature(graph)[0].values()}
-        stream, index = self.device.stream, self.device.index
+        stream, index = int(self.device.stream), self.device.index
 
         def session(capture: bool) -> tuple[onnxruntime.InferenceSession, Sequence[onnxruntime.OrtValue]]:
             options = session_options(small)
