@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sdrt import graphs
-from sdrt.backends import Backend, Buffer, Runtime
-from sdrt.errors import ComputeError
+from sdrt.backends import Backend, Runtime
+from sdrt.denoise import Denoising
+from sdrt.errors import ComputeError, EngineError
 from sdrt.manifest import VaeSettings
 
 
 class Decoder:
-    """The VAE decoder of a bundle between its two small graphs."""
+    """The VAE decoder of a bundle between its two small graphs.
 
-    def __init__(self, runtime: Runtime, vae: Backend, settings: VaeSettings) -> None:
+    precise: makes the decoder that pictures are given to which this one spoils; None if there is none.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        vae: Backend,
+        settings: VaeSettings,
+        *,
+        precise: Callable[[], Decoder] | None = None,
+    ) -> None:
         self._device = runtime.device
         self._vae = vae
         self._settings = settings
+        self._make_precise = precise
+        self._precise: Decoder | None = None
         self._dtype = vae.inputs["latent_sample"].dtype
         self._latents = runtime.load(graphs.path("latents", self._dtype), small=True)
         self._pixels = runtime.load(graphs.path("pixels", self._dtype), small=True)
 
-    def decode(self, state: Buffer) -> NDArray[np.uint8]:
-        """Pictures of a finished state [B, SLOTS, C, h, w]: [B, H, W, 3] uint8 RGB.
+    def decode(self, denoising: Denoising) -> NDArray[np.uint8]:
+        """Pictures of a batch whose last step is queued: [B, H, W, 3] uint8 RGB.
 
-        Raises ComputeError naming the graph if NaN or Inf came out of it: never a black picture.
+        Raises ComputeError naming the graph, and its evaluation, that NaN or Inf came out of: never a black
+        picture.
         """
-        device, factor = self._device, self._settings.scale_factor
+        device, factor, state = self._device, self._settings.scale_factor, denoising.state
         batch, _, channels, h, w = state.shape
         scale = device.empty((), "float32")
         device.upload(np.asarray(1.0 / self._settings.scaling_factor, np.float32), scale)
@@ -44,18 +60,34 @@ class Decoder:
         self._latents.run()
         self._vae.run()
         self._pixels.run()
-        if not device.download(latents_finite).all():
-            raise ComputeError(
-                "the unet graph gave NaN or Inf; with an FP16 bundle try one exported with --precision fp32, "
-                "else another sampler, more steps or less guidance"
-            )
-        if not device.download(image_finite).all():
-            raise ComputeError(
-                "the vae_decoder graph gave NaN or Inf; try a bundle exported with --precision fp32"
-            )
-        return device.download(pixels)
+        made: NDArray[np.uint8] = device.download(pixels)
+        spoilt = ~(device.download(latents_finite) & device.download(image_finite))
+        if spoilt.any():
+            denoising.check()
+            # these alone: a picture does not depend on its batch
+            made[spoilt] = self._decode_precisely(denoising, spoilt)[spoilt]
+        return made
+
+    def _decode_precisely(self, denoising: Denoising, spoilt: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """As `decode`, in FP32. Raises ComputeError naming the pictures if that cannot be."""
+        seeds = ", ".join(str(seed) for seed, bad in zip(denoising.seeds, spoilt, strict=True) if bad)
+        failed = f"the vae_decoder graph gave NaN or Inf for the picture with seed {seeds}"
+        if self._make_precise is None:
+            half = self._dtype == "float16"
+            mend = "try a bundle exported with --precision fp32" if half else "export with another --vae"
+            raise ComputeError(f"{failed}; {mend}")
+        if self._precise is None:
+            try:
+                self._precise = self._make_precise()
+            except EngineError:
+                raise ComputeError(
+                    f"{failed}, and there is no engine of vae_decoder_fp32; "
+                    "make this picture with another backend, such as onnxruntime:cuda"
+                ) from None
+        return self._precise.decode(denoising)
 
     def close(self) -> None:
-        """Free the three graphs."""
-        for graph in (self._latents, self._vae, self._pixels):
-            graph.close()
+        """Free the graphs."""
+        for graph in (self._latents, self._vae, self._pixels, self._precise):
+            if graph is not None:
+                graph.close()

@@ -121,6 +121,7 @@ class Denoising:
         self.evaluations = max(sample.table.evaluations for sample in samples)
         self._plan = _Plan(samples, self.evaluations, deep_cache)
         self._states = [self._empty((len(samples), SLOTS, *shape), "float32") for _ in range(2)]
+        self._finite = [self._empty((len(samples),), "float32") for _ in range(2)]
         self._shared = {
             "noise": self._empty((len(samples), *shape), "float32"),
             "matrix": self._empty((len(samples), SLOTS, COLUMNS), "float32"),
@@ -133,6 +134,29 @@ class Denoising:
     def state(self) -> Buffer:
         """The final state once the loop has ended: [B, SLOTS, C, h, w] float32, the latents in slot 0."""
         return self._states[(self.evaluations + 1) % 2]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of the pictures of the batch."""
+        return [sample.noise.seed for sample in self._samples]
+
+    def check(self) -> None:
+        """Wait for the last step; raise ComputeError naming what first gave NaN or Inf, for each picture."""
+        finite = self._device.download(self._finite[(self.evaluations + 1) % 2])
+        # the step before the first evaluation counts too
+        wrong = [(b, max(int(steps) - 1, 0)) for b, steps in enumerate(finite) if steps <= self.evaluations]
+        if wrong:
+            raise ComputeError(
+                f"NaN or Inf: {'; '.join(self._named(b, k) for b, k in wrong)}. With an FP16 bundle try one "
+                "exported with --precision fp32, else another sampler, more steps or less guidance"
+            )
+
+    def _named(self, b: int, k: int) -> str:
+        graph = "unet_shallow" if k in self._plan.reusing else "unet"
+        return (
+            f"the {graph} graph gave it in evaluation {k + 1} of {self.evaluations} "
+            f"(timestep {self._plan.timesteps[k, b]:g}) of the picture with seed {self.seeds[b]}"
+        )
 
     def __iter__(self) -> Iterator[int]:
         plan, upload, shared = self._plan, self._device.upload, self._shared
@@ -162,6 +186,7 @@ class Denoising:
         for slots, sample in zip(state, self._samples, strict=True):
             slots[0] = sample.latents
         upload(state, self._states[0])
+        upload(np.zeros(len(self._samples), np.float32), self._finite[0])
         # zero times what happens to lie in fresh memory could be NaN
         out_sample = self._buffers[0]["out_sample"]
         upload(np.zeros(out_sample.shape, np.float32), out_sample)
@@ -174,15 +199,17 @@ class Denoising:
         """Read what the rows of phase `now` gave, and lay the network input for those of phase `then`."""
         half = self._step.halves[which]
         if self._bound[which] != (now, then):
-            read, write = self._states if which == 0 else self._states[::-1]
+            read, write = which, 1 - which
             outputs, inputs = self._buffers[now], self._buffers[then]
             half.bind(
                 {
                     **self._shared,
                     **{name: outputs[name] for name in ("out_sample", "guidance", "rows")},
                     **{name: inputs[name] for name in ("owners", "sample")},
-                    "state": read,
-                    "next_state": write,
+                    "state": self._states[read],
+                    "next_state": self._states[write],
+                    "finite": self._finite[read],
+                    "next_finite": self._finite[write],
                 }
             )
             self._bound[which] = (now, then)

@@ -24,8 +24,10 @@ Family = Literal[
     "stable-diffusion-1", "stable-diffusion-2", "stable-diffusion-xl", "stable-diffusion-xl-refiner"
 ]
 TextEncoderName = Literal["text_encoder", "text_encoder_2"]
-GraphName = Literal[TextEncoderName, "unet", "unet_shallow", "vae_decoder", "vae_encoder"]
+GraphName = Literal[TextEncoderName, "unet", "unet_shallow", "vae_decoder", "vae_decoder_fp32", "vae_encoder"]
 Precision = Literal["fp32", "fp16"]
+# the backends whose library has the operators of `GraphEntry.onnxruntime`
+_FUSED_ATTENTION = ("onnxruntime", "onnxruntime:cuda")
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -67,7 +69,7 @@ class GraphEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def path_for(self, backend: str) -> str:
         """The file that a backend of this name runs."""
-        return self.onnxruntime if self.onnxruntime and backend == "onnxruntime" else self.path
+        return self.onnxruntime if self.onnxruntime and backend in _FUSED_ATTENTION else self.path
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -156,7 +158,11 @@ class MadeBy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All of `sdrt.json`. `files` has every file of the bundle but the manifest itself, by POSIX path."""
+    """All of `sdrt.json`. `files` has every file of the bundle but the manifest itself, by POSIX path.
+
+    graphs: `vae_decoder_fp32` is the FP16 `vae_decoder` with its weights, computing in FP32: for pictures
+    that leave FP16's range.
+    """
 
     schema: int
     name: str
@@ -182,7 +188,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def digest_of(self, entry: GraphEntry) -> str:
         """SHA-256 over a graph and its weights, from theirs."""
-        content = [(name, file.sha256) for name, file in self.files_of(entry).items()]
+        # graphs may share a folder and their weights
+        content = [("", entry.path), *((name, file.sha256) for name, file in self.files_of(entry).items())]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

@@ -22,6 +22,7 @@ class NoiseGenerator:
     """
 
     def __init__(self, seed: int) -> None:
+        self.seed = seed
         self._twister = np.random.MT19937()
         # RandomState seeds as torch does; MT19937's own constructor hashes the seed first
         self._twister.state = np.random.RandomState(seed & 0xFFFFFFFF).get_state(legacy=False)  # type: ignore[assignment]

@@ -40,6 +40,8 @@ _BATCH_PIXELS = 512 * 512
 _MAX_BATCH = 8
 # bytes; Stable Diffusion 1.5 loads in 1.5 s with all its graphs saved, in 1.8 s with its U-Net alone
 _WORTH_SAVING = 100_000_000
+# graphs of a component that has another one, too
+_WHOLE: Mapping[GraphName, GraphName] = {"unet_shallow": "unet", "vae_decoder_fp32": "vae_decoder"}
 # what takes the time; the other graphs run once for many steps, so float32 costs nothing in them
 _MAY_BE_ROUNDED: frozenset[GraphName] = frozenset({"unet", "unet_shallow", "vae_decoder"})
 
@@ -105,7 +107,8 @@ class Pipeline:
             if bundle.manifest.conditioning.picture is not None
             else None
         )
-        self._decoder = Decoder(runtime, self._load("vae_decoder"), bundle.manifest.vae)
+        precise = self._precise_decoder if "vae_decoder_fp32" in bundle.manifest.graphs else None
+        self._decoder = Decoder(runtime, self._load("vae_decoder"), bundle.manifest.vae, precise=precise)
         self._step = StepGraph(runtime, self._unet.inputs["sample"].dtype)
 
     @classmethod
@@ -217,7 +220,7 @@ class Pipeline:
             on_step(at)
             for done in denoising:
                 on_step(replace(at, done=done))
-            for one, pixels in zip(requests, self._decoder.decode(denoising.state), strict=True):
+            for one, pixels in zip(requests, self._decoder.decode(denoising), strict=True):
                 texts = metadata.texts(one, self.manifest, self.runtime.name, self.loras, self.embeddings)
                 yield Picture(pixels=pixels, request=one, texts=texts)
 
@@ -257,6 +260,10 @@ class Pipeline:
             self._shallow = self._load("unet_shallow")
         return DeepCache(shallow=self._shallow, interval=request.deep_cache)
 
+    def _precise_decoder(self) -> Decoder:
+        """The decoder in FP32, loaded when the first picture needs it."""
+        return Decoder(self.runtime, self._load("vae_decoder_fp32"), self.manifest.vae)
+
     def _latent_shape(self, request: Request) -> tuple[int, int, int]:
         vae = self.manifest.vae
         return vae.latent_channels, request.height // vae.scale_factor, request.width // vae.scale_factor
@@ -281,7 +288,7 @@ class Pipeline:
     def _load(self, name: GraphName, overrides: Mapping[str, Array] = MappingProxyType({})) -> Backend:
         """One of the bundle's graphs, whose inputs and outputs are what the manifest says."""
         entry, path = self._entry(name), self._path(name)
-        component = "unet" if name == "unet_shallow" else name
+        component = _WHOLE.get(name, name)
         if component in self._changes:
             self._progress(f"merging LoRA into {name}")
             overrides = {**merged_initializers(path, self._changes[component]), **overrides}

@@ -140,6 +140,7 @@ _SMALL: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "rows": ("pictures", "rows_per_picture"),
         "owners": ("rows",),
         "c_in": ("pictures",),
+        "finite": ("pictures",),
     },
     "latents": {"state": ("pictures", "channels", *_LATENT_SIZE), "scale": ()},
     "pixels": {"image": ("pictures", "height", "width")},
@@ -150,6 +151,7 @@ _BATCH = {
     "unet": "rows",
     "unet_shallow": "rows",
     "vae_decoder": "pictures",
+    "vae_decoder_fp32": "pictures",
     "vae_encoder": "one",
 }
 

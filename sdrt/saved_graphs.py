@@ -42,7 +42,7 @@ class SavedGraph:
         """The folder of what was made with these settings; None if it is not there as it was written."""
         entry = self._entry(settings)
         try:
-            if not _private(self.folder):
+            if not is_private(self.folder):
                 return None
             files = json.loads((entry / _RECORD).read_text(encoding="utf-8"))
             if files != _fingerprints(entry):
@@ -82,7 +82,9 @@ class SavedGraph:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             # FP16 weights are saved as FP32
-            if not _private(self.folder) or 2 * self.size > min(_LIMIT, shutil.disk_usage(self.folder).free):
+            if not is_private(self.folder) or 2 * self.size > min(
+                _LIMIT, shutil.disk_usage(self.folder).free
+            ):
                 return False
             making.mkdir(mode=0o700)
         except OSError:
@@ -100,7 +102,7 @@ def saved_size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("*/*"))
 
 
-def _private(folder: Path) -> bool:
+def is_private(folder: Path) -> bool:
     """Whether nobody but this user can write to a folder."""
     status = folder.stat()
     return not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)

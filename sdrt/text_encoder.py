@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sdrt.backends import Array, Backend, Runtime
+from sdrt.errors import ComputeError
 from sdrt.manifest import TextSettings
 from sdrt.prompt import Chunk, Segments, chunk_segments
 from sdrt.tokenizer import PromptTokenizer
@@ -58,6 +59,7 @@ class TextEncoder:
 
         clip_skip: which layer's, counted from the last, 1. Windows are encoded one at a time, so that a
         prompt's states do not depend on its neighbours.
+        Raises ComputeError naming the graph if they are NaN or Inf.
         """
         key = (*ids, clip_skip)
         if key not in self._encoded:
@@ -78,4 +80,10 @@ class TextEncoder:
         self._graph.close()
 
     def _output(self, name: str) -> Array:
-        return np.asarray(self._device.download(self._buffers[name])[0])
+        states = np.asarray(self._device.download(self._buffers[name])[0])
+        if not np.isfinite(states).all():
+            raise ComputeError(
+                f"the {self.settings.graph} graph gave NaN or Inf as {name}; leave out LoRAs and embeddings "
+                "that may be too strong, or try a bundle exported with --precision fp32"
+            )
+        return states

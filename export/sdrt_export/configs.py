@@ -71,11 +71,6 @@ class Configs:
         )
 
     @property
-    def vae_needs_float32(self) -> bool:
-        """Whether activations of the VAE leave the range of FP16, as those of Stable Diffusion XL do."""
-        return self.conditioning.time_ids is not None and bool(self.vae.get("force_upcast", True))
-
-    @property
     def schedule(self) -> NoiseSchedule:
         """The noise schedule, as the scheduler's class reads its config."""
         return read_scheduler(self.scheduler).schedule

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from operator import attrgetter
 from pathlib import Path
 
 from sdrt.errors import ExportError, InputError
-from sdrt.manifest import GraphEntry
+from sdrt.manifest import Fidelity, GraphEntry
+from sdrt.onnx_signature import read_signature
 
 from . import filesystem, graphs, resume
 from .bundle import write_configs, write_manifest
 from .checkpoint import Checkpoint
 from .exporter import Progress, Settings
 from .fidelity import TOLERANCE, Trial, check_rows, measure, run_references
+from .float32 import write_float32
 from .fused_attention import write_fused
+from .half_range import Kept, keep_in_range, trial_inputs
 from .optimum import OnnxModel, write_adapted
+from .parameters import HalfWeights
 from .resume import FinishedGraph
 from .specs import GraphSpec, graph_specs
 from .staging import Staging
@@ -32,7 +36,10 @@ def fill(place: Staging, model: Checkpoint | OnnxModel, settings: Settings, prog
     if isinstance(model, OnnxModel):
         _check_settings(model, settings)
     tools = {tool: metadata.version(tool) for tool in TOOLS}
-    specs = graph_specs(model.configs, deep_cache=settings.deep_cache)
+    specs = [*graph_specs(model.configs, deep_cache=settings.deep_cache)]
+    if settings.precision == "fp16" and not isinstance(model, OnnxModel):
+        decoder = next(spec for spec in specs if spec.name == "vae_decoder")
+        specs.append(replace(decoder, name="vae_decoder_fp32"))
     keys = {
         spec.name: resume.key_of(
             graph=spec.name, checkpoint=model.fingerprint, tools=tools, settings=asdict(settings)
@@ -69,19 +76,24 @@ def _make_graph(
     settings: Settings,
     progress: Progress,
 ) -> FinishedGraph:
+    own = [graphs.FILE_NAME, graphs.DATA_NAME]
     folder = place.bundle / spec.name
+    if spec.name == "vae_decoder_fp32":
+        own, folder = [], place.bundle / "vae_decoder"
     folder.mkdir(exist_ok=True)
     if isinstance(model, OnnxModel):
         entry = _adopt(folder, model, spec, settings, progress)
+    elif spec.name == "vae_decoder_fp32":
+        entry = _in_float32(folder, model, spec, settings, progress)
     else:
         entry = _export(folder, model, spec, settings, progress)
     # FILE_NAME is there beside what the bundle runs, if only for optimum
-    names = {*entry.paths, *(f"{spec.name}/{name}" for name in (graphs.FILE_NAME, graphs.DATA_NAME))}
+    names = {*entry.paths, *(f"{folder.name}/{name}" for name in own)}
     paths = [place.bundle / name for name in sorted(names)]
     for path in paths:
         filesystem.sync(path)
     filesystem.sync(folder)
-    files = {f"{spec.name}/{path.name}": resume.describe(path) for path in paths}
+    files = {f"{folder.name}/{path.name}": resume.describe(path) for path in paths}
     return FinishedGraph(key=key, entry=entry, files=files)
 
 
@@ -93,7 +105,9 @@ def _export(
     if settings.verify:
         progress(f"{spec.name}: running PyTorch")
         trials = run_references(spec, model, weights)
-    precision = spec.precision(settings.precision)
+    precision = settings.precision
+    half = precision == "fp16"
+    ranging = trial_inputs(spec, model, weights, checkpoint.configs.vae_settings) if half else None
     progress(f"{spec.name}: exporting")
     inputs, outputs = graphs.write_graph(
         spec,
@@ -104,6 +118,9 @@ def _export(
         opset=settings.opset,
         half_weights=settings.half_weights,
     )
+    if ranging is not None:
+        progress(f"{spec.name}: looking for what leaves the range of FP16")
+        progress(f"{spec.name}: {_described(keep_in_range(folder / graphs.FILE_NAME, ranging))}")
     progress(
         f"{spec.name}: comparing with PyTorch" if settings.verify else f"{spec.name}: written, not compared"
     )
@@ -119,6 +136,33 @@ def _export(
         outputs=outputs,
         tolerance=TOLERANCE[precision] if settings.verify else None,
         fidelity=tuple(max(worse, key=attrgetter("relative_l2")) for worse in zip(*measured, strict=True)),
+    )
+
+
+def _described(kept: Kept) -> str:
+    if not kept.nodes:
+        return f"all of it computes in FP16; the largest number in it was {kept.largest:.0f}"
+    return f"{kept.nodes} of {kept.all_nodes} nodes compute in FP32; numbers go up to {kept.largest:.0f}"
+
+
+def _in_float32(
+    folder: Path, checkpoint: Checkpoint, spec: GraphSpec, settings: Settings, progress: Progress
+) -> GraphEntry:
+    """The FP16 graph that is there, computing in FP32 with the weights that it has."""
+    progress(f"{spec.name}: writing, for pictures that leave the range of FP16")
+    path = folder / graphs.FLOAT32_NAME
+    write_float32(folder / graphs.FILE_NAME, path)
+    inputs, outputs = read_signature(path)
+    fidelity: tuple[Fidelity, ...] = ()
+    if settings.verify:
+        model, weights = checkpoint.build(spec.component), checkpoint.weights(spec.component)
+        fidelity = measure(spec, path, run_references(spec, model, HalfWeights(weights)), "fp32")
+    return GraphEntry(
+        path=f"{folder.name}/{path.name}",
+        inputs=inputs,
+        outputs=outputs,
+        tolerance=TOLERANCE["fp32"] if settings.verify else None,
+        fidelity=fidelity,
     )
 
 

@@ -27,6 +27,7 @@ from .specs import GraphSpec
 FILE_NAME = "model.onnx"
 DATA_NAME = FILE_NAME + ".data"
 FUSED_NAME = "onnxruntime.onnx"
+FLOAT32_NAME = "float32.onnx"
 WHOLE_NAME = "all_outputs.onnx"  # what the bundle runs where optimum wants another FILE_NAME
 IR_VERSION = 10  # onnxruntime 1.31 refuses 14
 PREFIX = "model."

@@ -39,6 +39,23 @@ class Weights(Protocol):
         ...
 
 
+class HalfWeights:
+    """Parameters of `weights`, rounded to FP16."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._weights[name].half()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._weights
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a parameter."""
+        return self._weights.shape(name)
+
+
 class Tensors(Protocol):
     """Tensors of a file by their keys, each read when it is asked for."""
 

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from sdrt.manifest import GraphName, Precision, TextEncoderName, TextSettings
+from sdrt.manifest import GraphName, TextEncoderName, TextSettings
 
 from .configs import Configs
 from .deep_cache import DeepUNetGraph, ShallowUNetGraph, last_layer_attends
@@ -60,12 +60,7 @@ class GraphSpec:
     outputs: Mapping[str, Axes]
     unit: int = 1
     tokens: tuple[int, int] = (0, 0)  # size of the vocabulary, end token
-    may_be_half: bool = True
     beside_plain: bool = False
-
-    def precision(self, asked: Precision) -> Precision:
-        """What the graph computes in, in a bundle of the precision `asked`."""
-        return asked if self.may_be_half else "fp32"
 
     def random_inputs(
         self, batch: int, height: int, width: int, sequence: int, seed: int
@@ -107,7 +102,6 @@ def graph_specs(configs: Configs, *, deep_cache: bool = False) -> tuple[GraphSpe
     channels, scale = configs.vae_settings.latent_channels, configs.vae_settings.scale_factor
     latents: Axes = ("batch", channels, "height", "width")
     pictures: Axes = ("batch", 3, "height", "width")
-    half_vae = not configs.vae_needs_float32
     unet = _unet(configs, latents)
     return (
         *(_text_encoder(configs, text) for text in configs.text),
@@ -118,7 +112,6 @@ def graph_specs(configs: Configs, *, deep_cache: bool = False) -> tuple[GraphSpe
             module=VaeDecoderGraph,
             inputs={"latent_sample": latents},
             outputs={"sample": ("batch", 3, "image_height", "image_width")},
-            may_be_half=half_vae,
         ),
         GraphSpec(
             name="vae_encoder",
@@ -127,7 +120,6 @@ def graph_specs(configs: Configs, *, deep_cache: bool = False) -> tuple[GraphSpe
             inputs={"sample": pictures},
             outputs={"latent_parameters": ("batch", 2 * channels, "latent_height", "latent_width")},
             unit=scale,
-            may_be_half=half_vae,
         ),
     )
 

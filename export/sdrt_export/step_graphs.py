@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 OPSET = 20
 IR_VERSION = 10
 PRECISIONS = ("fp32", "fp16")
+_TOO_LARGE = 3.4e38  # just below float32's largest: no sum of squares of latents, but not infinite
 
 
 def step_graph(precision: str) -> onnx.ModelProto:
@@ -35,18 +36,22 @@ def step_graph(precision: str) -> onnx.ModelProto:
         rows        [B, G] int64          which rows of the network's batch they weigh
         owners      [R] int64             which sample each row of the next batch belongs to
         c_in        [B, 1, 1, 1]          scale of the next network input
+        finite      [B]                   how many steps have left a finite state
     Out:
         next_state  [B, SLOTS, C, h, w]
         sample      [R, C, h, w]          the next network input, in the network's precision
+        next_finite [B]
 
     A row is picked by index, not by a matrix of zeros and ones: 0 * NaN is NaN, and a sample that went wrong
     must not take the others of its batch with it.
+    For the same reason a state in which there is NaN or Inf never becomes finite again: each slot is a sum
+    over all slots and the prediction, whatever the matrix. So `finite` at the end tells the step that spoilt
+    it, and nobody has to look in between.
     """
     make = _Maker(precision)
     make.constant("sum_axis", [1])
     make.constant("as_slot", [0, 1, -1])
     make.constant("as_slots", [0, SLOTS, -1])
-    make.constant("first", [0])
     make.node("Cast", ["out_sample"], "out", to=make.float32)
     make.node("Gather", ["out", "rows"], "picked", axis=0)
     make.constant("weight_axes", [2, 3, 4])
@@ -65,6 +70,12 @@ def step_graph(precision: str) -> onnx.ModelProto:
     make.node("Mul", ["x", "c_in"], "scaled")
     make.node("Gather", ["scaled", "owners"], "tiled", axis=0)
     make.node("Cast", ["tiled"], "sample", to=make.network)
+    make.constant("latent_axes", [1, 2, 3])
+    make.scalar("too_large", _TOO_LARGE)
+    make.node("ReduceSumSquare", ["x", "latent_axes"], "energy", keepdims=0)
+    make.node("Less", ["energy", "too_large"], "is_finite")  # NaN is less than nothing
+    make.node("Cast", ["is_finite"], "one_more", to=make.float32)
+    make.node("Add", ["finite", "one_more"], "next_finite")
     latents: list[int | str] = ["samples", SLOTS, "channels", "height", "width"]
     return make.model(
         f"step_{precision}",
@@ -77,10 +88,12 @@ def step_graph(precision: str) -> onnx.ModelProto:
             "rows": (make.int64, ["samples", "rows_per_sample"]),
             "owners": (make.int64, ["rows"]),
             "c_in": (make.float32, ["samples", 1, 1, 1]),
+            "finite": (make.float32, ["samples"]),
         },
         outputs={
             "next_state": (make.float32, latents),
             "sample": (make.network, ["rows", "channels", "height", "width"]),
+            "next_finite": (make.float32, ["samples"]),
         },
     )
 

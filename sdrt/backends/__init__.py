@@ -15,10 +15,12 @@ from sdrt.saved_graphs import SavedGraph
 
 __all__ = ["BACKENDS", "Array", "Backend", "Buffer", "Device", "Runtime", "open_runtime"]
 
-# name -> module, imported only when asked for, and the precision that networks compute in;
-# None: the graph's, or the quickest that the backend can answer for
+# name -> module, imported only when asked for, and which of its runtimes: an execution provider, or the
+# precision that networks compute in; None: the only one, or the quickest that the backend can answer for
 BACKENDS: Mapping[str, tuple[str, str | None]] = {
     "onnxruntime": ("sdrt.backends.onnxruntime", None),
+    "onnxruntime:cuda": ("sdrt.backends.onnxruntime_gpu", "cuda"),
+    "onnxruntime:tensorrt": ("sdrt.backends.onnxruntime_gpu", "tensorrt"),
     "openvino": ("sdrt.backends.openvino", None),
     "openvino:f32": ("sdrt.backends.openvino", "f32"),
     "openvino:bf16": ("sdrt.backends.openvino", "bf16"),
@@ -75,7 +77,7 @@ def open_runtime(name: str) -> Runtime:
     """
     if name not in BACKENDS:
         raise UnknownNameError("backend", name, BACKENDS)
-    module, precision = BACKENDS[name]
-    arguments = () if precision is None else (precision,)
+    module, which = BACKENDS[name]
+    arguments = () if which is None else (which,)
     runtime: Runtime = importlib.import_module(module).Runtime(*arguments)
     return runtime

@@ -91,9 +91,9 @@ if TYPE_CHECKING:
     "--backend",
     default="auto",
     show_default=True,
-    help="What runs the graphs: onnxruntime, openvino (bfloat16 where the CPU has it), openvino:f32, "
-    "tensorrt (engines); auto is the quickest that `sdrt bench tune` found right, else the first that is "
-    "installed.",
+    help="What runs the graphs: onnxruntime, onnxruntime:cuda, onnxruntime:tensorrt, openvino (bfloat16 "
+    "where the CPU has it), openvino:f32, tensorrt (engines); auto is the quickest that `sdrt bench tune` "
+    "found right, else the first that is installed.",
 )
 @click.option(
     "-o",

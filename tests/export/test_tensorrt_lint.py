@@ -87,7 +87,7 @@ def test_every_architecture_passes(name: str, component: Component, tmp_path: Pa
                 checkpoint.build(component),
                 checkpoint.weights(component),
                 tmp_path,
-                precision=spec.precision("fp16"),
+                precision="fp16",
                 opset=23,
                 half_weights=False,
             )

@@ -74,8 +74,8 @@ def test_family_in_fp16(family, exported):
     folder, bundle = exported(family, "fp16")
     with Pipeline.load(bundle) as pipeline:
         graphs = pipeline.manifest.graphs
-        # the VAE of Stable Diffusion XL leaves the range of FP16
-        assert graphs["vae_decoder"].outputs["sample"].dtype == ("float32" if family == "sdxl" else "float16")
+        assert graphs["vae_decoder"].outputs["sample"].dtype == "float16"
+        assert graphs["vae_decoder_fp32"].outputs["sample"].dtype == "float32"
         assert graphs["unet"].outputs["out_sample"].dtype == "float16"
         settings = {"width": 64, "height": 64, "steps": 4, "seed": 3, "guidance_scale": 4.0}
         (ours,) = pipeline.generate("a red circle", **settings)

@@ -10,7 +10,7 @@ import pytest
 from sdrt.backends import open_runtime
 from sdrt.deep_cache import DeepCache
 from sdrt.denoise import Conditions, Denoising, Sample, StepGraph, initial_latents
-from sdrt.errors import BundleError, InputError
+from sdrt.errors import BundleError, ComputeError, InputError
 from sdrt.noise import NoiseGenerator
 from sdrt.pipeline import Pipeline
 from sdrt.request import resolve_request
@@ -106,6 +106,26 @@ def test_graphs_that_are_run(runtime, interval, settings, runs):
     assert ran == runs
     if "s" in runs:  # the one buffer is an output of one graph and an input of the other
         assert full == shallow
+
+
+def test_the_graph_that_gave_nan_is_named(runtime):
+    log = []
+    full, shallow = Graph("f", log, outputs={"deep_features": DEEP}), Graph("s", log, {"deep_features": DEEP})
+    run = shallow.run
+
+    def broken():
+        run()
+        if log.count("s") == 3:
+            shallow.buffers["out_sample"].array[0, 0, 0, 0] = np.nan
+
+    shallow.run = broken
+    cache = DeepCache(shallow=shallow, interval=3)
+    denoising = Denoising(
+        runtime, full, StepGraph(runtime, "float32"), [sample(8, seed=5)], SHAPE, deep_cache=cache
+    )
+    list(denoising)
+    with pytest.raises(ComputeError, match=r"unet_shallow graph gave it in evaluation 5 of 8 .* seed 5"):
+        denoising.check()
 
 
 def test_interval_1_is_none(runtime):

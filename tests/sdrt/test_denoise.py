@@ -13,9 +13,9 @@ from installed_backends import INSTALLED
 
 from sdrt.backends import open_runtime
 from sdrt.denoise import Conditions, Denoising, Sample, StepGraph, initial_latents
-from sdrt.errors import InputError
+from sdrt.errors import ComputeError, InputError
 from sdrt.noise import NoiseGenerator
-from sdrt.samplers import COLUMNS, SLOTS, NoiseSchedule, SamplerTable, compile_sampler
+from sdrt.samplers import COLUMNS, SAMPLERS, SLOTS, NoiseSchedule, SamplerTable, compile_sampler
 from sdrt.tensors import TensorSpec
 
 SHAPE = (4, 3, 5)
@@ -173,6 +173,100 @@ def test_nan_stays_in_its_sample(runtime, step, bad):
     assert np.isnan(result[bad, 0]).all()
     for b in set(range(len(samples))) - {bad}:
         np.testing.assert_array_equal(result[b], good[b])
+
+
+class Failing(FakeUnet):
+    """Gives one bad number in the row of a sample at an evaluation; before and after it makes none, ever."""
+
+    def __init__(self, bad, value):
+        super().__init__()
+        self.bad, self.value = bad, value
+
+    def run(self):
+        with np.errstate(invalid="ignore"):
+            super().run()
+        out = self._buffers["out_sample"].array
+        np.nan_to_num(out, copy=False, nan=0.5, posinf=1.0, neginf=-1.0)
+        for row, evaluation in self.bad.items():
+            if len(self.rows) - 1 == evaluation:
+                out[row, 1, 2, 3] = self.value
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_the_first_bad_evaluation_of_each_picture_is_named(runtime, step, value):
+    """Every sampler, beside pictures that stay good, with a network that recovers at once."""
+    tables = [
+        compile_sampler(name, NoiseSchedule(prediction_type=sampler.predictions[0]), 6)
+        for name, sampler in SAMPLERS.items()
+    ]
+    samples = [make_sample(table, [told(prompt(0.1))], [1.0], seed) for seed, table in enumerate(tables)]
+    bad = {b: b % table.evaluations for b, table in enumerate(tables) if b % 3}
+    denoising = Denoising(runtime, Failing(bad, value), step, samples, SHAPE)
+    list(denoising)
+    finite = np.isfinite(runtime.device.download(denoising.state)).all(axis=(1, 2, 3, 4))
+    assert [b for b, good in enumerate(finite) if not good] == list(bad)
+    with pytest.raises(ComputeError) as error:
+        denoising.check()
+    message = str(error.value)
+    for b, k in bad.items():
+        timestep = np.float32(tables[b].timesteps[k])
+        where = f"evaluation {k + 1} of {denoising.evaluations} (timestep {timestep:g})"
+        assert any(f"{where} of the picture with seed {b}{end}" in message for end in ";.")
+    assert message.count("the unet graph") == len(bad)
+
+
+def test_a_picture_that_stands_still_can_be_spoilt(runtime, step):
+    schedule = NoiseSchedule()
+    samples = [
+        make_sample(compile_sampler("euler", schedule, steps), [told(prompt(0.1))], [1.0], seed=steps)
+        for steps in (3, 6)
+    ]
+    denoising = Denoising(runtime, Failing({0: 4}, np.nan), step, samples, SHAPE)
+    list(denoising)
+    with pytest.raises(ComputeError, match=r"evaluation 5 of 6 \(timestep .*\) of the picture with seed 3\."):
+        denoising.check()
+
+
+def test_pictures_without_fault_pass(runtime, step):
+    denoising = Denoising(runtime, FakeUnet(), step, make_samples(), SHAPE)
+    list(denoising)
+    denoising.check()
+
+
+def test_half_networks_are_guided_in_float32(runtime):
+    """Neither sum fits FP16: 30 times the difference of predictions near its largest, 65504."""
+
+    class Half(FakeUnet):
+        inputs: ClassVar = {**FakeUnet.inputs, "sample": TensorSpec("float16", (None, 4, None, None))}
+        outputs: ClassVar = {"out_sample": TensorSpec("float16", (None, 4, None, None))}
+
+        def run(self):
+            out = self._buffers["out_sample"].array
+            self.rows.append(self._buffers["sample"].array.copy())
+            out[0], out[1] = -60000, 60000
+
+    unet = Half()
+    matrices = np.zeros((2, SLOTS, COLUMNS))
+    matrices[0, 0, 0] = matrices[0, 1, SLOTS] = 1.0  # keep the latents, remember the prediction
+    matrices[1, 0, :2] = 1.0, 1e-7  # add what was remembered
+    table = SamplerTable(
+        timesteps=np.array([900.0, 1.0]),
+        steps=np.arange(2),
+        alphas=np.ones(2),
+        sigmas=np.zeros(2),
+        c_in=np.ones(2),
+        matrices=matrices,
+        noisy=np.zeros(2, bool),
+        initial_scale=1.0,
+    )
+    sample = make_sample(table, [told(prompt(0.0)), told(prompt(0.0))], [-29.0, 30.0], seed=0)
+    denoising = Denoising(runtime, unet, StepGraph(runtime, "float16"), [sample], SHAPE)
+    list(denoising)
+    denoising.check()
+    assert unet.rows[0].dtype == np.float16
+    state = runtime.device.download(denoising.state)[0]
+    guided = 59 * 60000.0  # 59.97 thousand in FP16, which has 60000 itself
+    np.testing.assert_allclose(state[0], sample.latents + 1e-7 * guided, rtol=0, atol=1e-5)
 
 
 def test_network_sees_each_samples_rows(runtime, step):
