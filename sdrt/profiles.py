@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 
 from sdrt.errors import InputError
-from sdrt.manifest import Manifest
 from sdrt.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from sdrt.manifest import Manifest
 
 Shape = tuple[int, ...]
 

@@ -14,7 +14,8 @@ from sdrt.profiles import Range
 from sdrt_bench.peers import PeerStart
 from sdrt_bench.scenario import PeerSettings, Scenario
 from sdrt_export.engine_builders import BUILDERS, BuilderOptions, open_builder
-from sdrt_export.engines import Shapes, build_engines
+from sdrt_export.engine_shapes import Shapes
+from sdrt_export.engines import build_engines
 
 
 def prepare(scenario: Scenario, folder: Path, progress: Callable[[str], None]) -> dict[str, PeerStart]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sdrt.engines import EngineKind
 from sdrt.errors import UnknownNameError
 
-from .engines import EngineBuilder
+if TYPE_CHECKING:
+    from sdrt.engines import EngineKind
+
+    from .engines import EngineBuilder
 
 BUILDERS: Mapping[EngineKind, str] = {"tensorrt": "sdrt_export.tensorrt_builder"}
 

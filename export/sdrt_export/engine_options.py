@@ -6,17 +6,20 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sdrt.engines import EngineKind
 from sdrt.errors import InputError
-from sdrt.manifest import FILE_NAME
 from sdrt.profiles import Range
 
 from .engine_builders import BUILDERS, BuilderOptions, open_builder
-from .engines import EngineBuilder, Progress, Shapes, build_engines
+from .engine_shapes import Shapes
+
+if TYPE_CHECKING:
+    from sdrt.engines import EngineKind
+
+    from .engines import EngineBuilder, Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +38,15 @@ class EnginesAsked:
 
     def build(self, builders: Sequence[EngineBuilder], bundle: Path, progress: Progress) -> list[Path]:
         """Build all of them; returns their folders."""
+        from .engines import build_engines
+
         return [build_engines(bundle, builder, self.shapes, progress) for builder in builders]
 
 
 def is_bundle(source: str) -> bool:
     """Whether a source has graphs already, to build engines from."""
+    from sdrt.manifest import FILE_NAME
+
     return (Path(source).expanduser() / FILE_NAME).is_file()
 
 

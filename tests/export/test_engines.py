@@ -18,7 +18,8 @@ from sdrt.errors import BundleError, EngineError, ExportError, InputError
 from sdrt.manifest import FILE_NAME
 from sdrt.pipeline import Pipeline
 from sdrt.profiles import Range
-from sdrt_export.engines import Shapes, build_engines
+from sdrt_export.engine_shapes import Shapes
+from sdrt_export.engines import build_engines
 from sdrt_export.staging import locked
 
 PROMPT = "a large red circle on a blue background"

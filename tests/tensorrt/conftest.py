@@ -12,7 +12,8 @@ import pytest
 
 from sdrt.bundle import DEMO
 from sdrt_export.engine_builders import BuilderOptions, open_builder
-from sdrt_export.engines import Shapes, build_engines
+from sdrt_export.engine_shapes import Shapes
+from sdrt_export.engines import build_engines
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,7 +20,8 @@ from sdrt.pipeline import Pipeline
 from sdrt.profiles import Range
 from sdrt_export import export
 from sdrt_export.engine_builders import BuilderOptions, open_builder
-from sdrt_export.engines import Shapes, build_engines
+from sdrt_export.engine_shapes import Shapes
+from sdrt_export.engines import build_engines
 
 pytestmark = pytest.mark.gpu
 PROMPT = "a large red circle on a blue background"

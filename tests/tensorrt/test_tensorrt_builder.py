@@ -19,7 +19,8 @@ from sdrt.profiles import Range, ShapeRange
 from sdrt_export import tensorrt_progress
 from sdrt_export.cli import export
 from sdrt_export.engine_builders import BuilderOptions, open_builder
-from sdrt_export.engines import EngineTask, Shapes, build_engines
+from sdrt_export.engine_shapes import Shapes
+from sdrt_export.engines import EngineTask, build_engines
 from sdrt_export.tensorrt_layers import precisions
 
 

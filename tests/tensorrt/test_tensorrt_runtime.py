@@ -20,7 +20,8 @@ from sdrt.lora.overrides import read_parameters
 from sdrt.pipeline import Pipeline
 from sdrt.profiles import Range
 from sdrt_export.engine_builders import BuilderOptions, open_builder
-from sdrt_export.engines import Shapes, build_engines
+from sdrt_export.engine_shapes import Shapes
+from sdrt_export.engines import build_engines
 
 PROMPT = "a large red circle on a blue background"
 RUN = {"seed": 1, "steps": 6}
