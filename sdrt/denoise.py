@@ -177,7 +177,6 @@ class Denoising:
                 upload(self._draw_noise(k), shared["noise"])
             self._run_step((k + 1) % 2, plan.first_of(k), plan.first_of(k + 1))
             yield k + 1
-        self._device.synchronize()
 
     def _start(self) -> None:
         """Lay the first network input: a step whose matrix is the identity."""
