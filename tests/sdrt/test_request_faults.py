@@ -115,7 +115,7 @@ def test_seed(refuses, seed):
         (("--sampler", "eulr"), ("unknown sampler 'eulr'", "did you mean euler")),
         (("--sampler", "DPM2M"), ("unknown sampler 'DPM2M'", "dpmpp_2m")),
         (("--sampler", "zzz"), ("unknown sampler 'zzz'", "ddim")),
-        (("--backend", "onnx"), ("unknown backend 'onnx'", "did you mean onnxruntime or openvino?")),
+        (("--backend", "onnx"), ("unknown backend 'onnx'", "did you mean onnxruntime or openvino")),
         (("-m", "dem"), ("unknown model 'dem'", "did you mean demo?")),
         (("-m", "no/such/folder"), ("there is no bundle at no/such/folder", "sdrt export")),
         (("-m", "x" * 300), ("there is no bundle at xxx",)),
