@@ -27,7 +27,6 @@ from .engines import EngineTask
 from .folder import build
 from .graphs import PREFIX
 from .noise import quiet
-from .parameters import reserve
 from .specs import Axes, Component, GraphSpec, graph_specs
 
 ROOM = 1024  # rows of a table of token embeddings beyond the bundle's, for words of textual inversion
@@ -59,9 +58,7 @@ def trace(task: EngineTask, *, device: str, channels_last: bool, fused_projectio
     if fused_projections:
         _fuse_projections(model)
     _make_room(model)
-    reserve(model, _dtype(task))
-    if channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _lay_out(model, _dtype(task), device, torch.channels_last if channels_last else torch.contiguous_format)
     graph = spec.module(model).eval()
     kept = [index for index, name in enumerate(spec.outputs) if name in task.signature[1]]
     # an ONNX graph takes one timestep for all rows as well; the runtime gives each row its own
@@ -126,6 +123,19 @@ def _make_room(model: nn.Module) -> None:
                 module.weight.new_empty(module.num_embeddings + ROOM, module.embedding_dim),
                 requires_grad=False,
             )
+
+
+def _lay_out(model: nn.Module, dtype: torch.dtype, device: str, kernels: torch.memory_format) -> None:
+    """Give an empty module parameters in memory that is never touched, and on the CPU never taken.
+
+    kernels: how those of convolutions lie.
+    """
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                layout = kernels if parameter.ndim == 4 else torch.contiguous_format
+                untouched = torch.empty(parameter.shape, dtype=dtype, device=device, memory_format=layout)
+                module._parameters[name] = nn.Parameter(untouched, requires_grad=False)
 
 
 def _export(task: EngineTask, module: nn.Module, axes: Mapping[str, Axes], device: str) -> ExportedProgram:

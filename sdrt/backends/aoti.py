@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from weakref import WeakValueDictionary
 
-from sdrt.backends.aoti_constants import METADATA_KEY, Constant, assemble, decode
+from sdrt.backends.aoti_constants import METADATA_KEY, decode
+from sdrt.backends.aoti_weights import GraphWeights
 from sdrt.backends.engine_runtime import EngineRuntime
 from sdrt.backends.failures import one_line
 from sdrt.backends.host import HostBuffer, HostDevice
@@ -16,14 +17,12 @@ from sdrt.backends.protocol import Array, Buffer
 from sdrt.backends.torch_device import TorchBuffer, TorchDevice
 from sdrt.engines import Engine
 from sdrt.errors import BackendUnavailableError, ComputeError, EngineError, MissingExtraError
-from sdrt.onnx_initializers import missing_weight, read_initializers
-from sdrt.this_machine import cpu
+from sdrt.this_machine import cpu_architecture
 
 if TYPE_CHECKING:
     import torch
 
 DeviceName = Literal["cpu", "cuda"]
-_DIGITS = 8  # of the CPU, in the name of a folder
 MODEL = "model"  # the name that torch gives the only model of a package
 
 
@@ -39,6 +38,7 @@ class Runtime(EngineRuntime):
             f"aoti:{taken}", HostDevice() if host else TorchDevice(taken), architecture(taken), version
         )
         self._taken = taken
+        self._shared: WeakValueDictionary[tuple[Path, int], GraphWeights] = WeakValueDictionary()
 
     def open(self, engine: Engine, path: Path, overrides: Mapping[str, Array]) -> Package:
         """Load one package and give it its graph's weights."""
@@ -47,38 +47,31 @@ class Runtime(EngineRuntime):
             constants = decode(loader.get_metadata()[METADATA_KEY])
         except (KeyError, ValueError):
             raise EngineError(f"{path} does not say what weights it takes; {self._folder().mend}") from None
-        with self.device.queueing() if isinstance(self.device, TorchDevice) else nullcontext():
-            tensors = self._constants(engine, constants, overrides)
+        if not constants:
+            return Package(engine, path, loader, None, self.device)
+        weights = self._weights(engine, overrides)
         try:
-            # no copy: the package uses these very tensors, which it does not keep alive
+            with self.device.queueing() if isinstance(self.device, TorchDevice) else nullcontext():
+                tensors = weights.tensors(constants)
+            # no copies: the package computes with these very tensors, which it does not keep alive
             loader.load_constants(tensors, False, True, True)
-        except RuntimeError as error:
-            raise EngineError(f"{path} takes other weights: {one_line(error)}") from None
-        return Package(engine, path, loader, tensors, self.device)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise EngineError(
+                f"the weights of {engine.graph} are not those that {path} takes ({one_line(error)}); "
+                f"{self._folder().mend}"
+            ) from None
+        return Package(engine, path, loader, weights, self.device)
 
-    def _constants(
-        self, engine: Engine, constants: Mapping[str, Constant], overrides: Mapping[str, Array]
-    ) -> dict[str, torch.Tensor]:
+    def _weights(self, engine: Engine, overrides: Mapping[str, Array]) -> GraphWeights:
+        """Those of a graph, shared by its packages for as long as one of them is loaded."""
         assert self._bundle is not None
-        entry = self._bundle.manifest.graphs.get(engine.graph)  # type: ignore[call-overload]
-        if entry is None:  # one of the small ones, which have no weights
-            return {}
-        graph = self._bundle.path / entry.path
-        stored = read_initializers(graph)
-        missing = next((name for name in overrides if name not in stored), None)
-        if missing is not None:
-            raise missing_weight(graph, missing)
-        made = {}
-        for name, constant in constants.items():
-            try:
-                values = assemble(constant, stored, overrides)
-            except (KeyError, ValueError) as error:
-                raise EngineError(
-                    f"{graph} has no weight that makes {name} of its engine ({one_line(error)}); "
-                    f"{self._folder().mend}"
-                ) from None
-            made[name] = _placed(values, constant.stride, self._taken)
-        return made
+        graphs = {str(name): entry for name, entry in self._bundle.manifest.graphs.items()}
+        graph = self._bundle.path / graphs[engine.graph].path
+        key = (graph, id(overrides))  # which lives as long as its GraphWeights
+        weights = self._shared.get(key)
+        if weights is None:
+            weights = self._shared[key] = GraphWeights(graph, overrides, self._taken)
+        return weights
 
 
 class Package:
@@ -89,12 +82,12 @@ class Package:
         engine: Engine,
         path: Path,
         loader: torch._C._aoti.AOTIModelPackageLoader,
-        tensors: Mapping[str, torch.Tensor],
+        weights: GraphWeights | None,
         device: HostDevice | TorchDevice,
     ) -> None:
         self._inputs, self._outputs = engine.signature
         self._graph, self._path = engine.graph, path
-        self._loader, self._tensors = loader, tensors
+        self._loader, self._weights = loader, weights
         self._device = device
 
     def bind(self, buffers: Mapping[str, Buffer]) -> None:
@@ -118,7 +111,7 @@ class Package:
     def close(self) -> None:
         """Free the package and its weights."""
         self._work = _closed
-        del self._loader, self._tensors
+        del self._loader, self._weights
 
 
 def _closed() -> None:
@@ -150,7 +143,7 @@ def open_torch(device: DeviceName | None) -> tuple[DeviceName, str]:
 def architecture(device: DeviceName) -> str:
     """What packages for this machine's device are for: `sm90`, or `cpu-` and a digest of its instructions."""
     if device == "cpu":
-        return f"cpu-{hashlib.sha256(cpu().encode()).hexdigest()[:_DIGITS]}"
+        return cpu_architecture()
     import torch
 
     return "sm{}{}".format(*torch.cuda.get_device_capability())
@@ -166,17 +159,6 @@ def load_package(path: Path) -> torch._C._aoti.AOTIModelPackageLoader:
         return AOTIModelPackageLoader(str(path), MODEL, True, 1, -1)
     except RuntimeError as error:
         raise EngineError(f"torch cannot load {path}: {one_line(error)}") from None
-
-
-def _placed(values: Array, stride: tuple[int, ...], device: DeviceName) -> torch.Tensor:
-    """Values on a device, in a layout."""
-    import torch
-
-    tensor = torch.from_numpy(values)
-    if device == "cpu" and tensor.stride() == stride:
-        return tensor
-    placed = torch.empty_strided(tensor.shape, stride, dtype=tensor.dtype, device=device)
-    return placed.copy_(tensor)
 
 
 def _tensor(buffer: Buffer) -> torch.Tensor:

@@ -1,0 +1,248 @@
+"""Engines of AOTInductor on the CPU: the pictures of onnxruntime, also with LoRAs, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import lora_files
+import numpy as np
+import onnxruntime
+import pytest
+
+from sdrt import graphs
+from sdrt.backends import aoti, open_runtime
+from sdrt.bundle import sha256
+from sdrt.engines import EngineFolder, built_here
+from sdrt.errors import BackendUnavailableError, EngineError, ExportError, InputError, MissingExtraError
+from sdrt.lora.overrides import read_parameters
+from sdrt.manifest import FILE_NAME
+from sdrt.pipeline import Pipeline
+from sdrt.profiles import Range
+from sdrt.verified import VerifiedFiles
+from sdrt_export import step_graphs
+from sdrt_export.engine_builders import BuilderOptions, open_builder
+from sdrt_export.engines import Shapes, build_engines
+
+torch = pytest.importorskip("torch")
+
+FAST = {"steps": 3, "seed": 1, "guidance_scale": 3.0}
+PROMPT = "the red"
+
+
+def has_compiler() -> bool:
+    return any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+
+
+compiles = pytest.mark.skipif(not has_compiler(), reason="there is no C++ compiler")
+cpu_only = pytest.mark.skipif(torch.cuda.is_available(), reason="engines are built for the GPU here")
+
+
+def psnr(a, b) -> float:
+    error = np.mean((np.asarray(a, float) - np.asarray(b, float)) ** 2)
+    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
+
+
+@dataclass(frozen=True)
+class Built:
+    bundle: Path
+    folder: Path
+    backend: str
+
+
+def build(bundle: Path, **shapes) -> Built:
+    builder = open_builder("aoti", BuilderOptions())
+    folder = build_engines(bundle, builder, Shapes(**shapes))
+    return Built(bundle, folder, f"aoti:{builder.device}")
+
+
+@pytest.fixture(scope="session")
+def built(tiny_bundle, tmp_path_factory):
+    """The tiny bundle with engines for pictures 64 to 96 wide; built once, so nothing may change it."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("aoti")
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        copy = shutil.copytree(tiny_bundle, folder / "tiny")
+        yield build(Path(copy), width=Range(64, 64, 96))
+
+
+@pytest.fixture
+def copy(built, tmp_path):
+    """One to do harm to; its engines count as built here."""
+    bundle = Path(shutil.copytree(built.bundle, tmp_path / "copy"))
+    folder = bundle / built.folder.name
+    remembered = VerifiedFiles(built_here())
+    for engine in folder_of(folder).read():
+        remembered.add(folder / engine.file, engine.sha256)
+    remembered.save()
+    return Built(bundle, folder, built.backend)
+
+
+def folder_of(path: Path) -> EngineFolder:
+    kind, _, rest = path.name.partition("-")
+    architecture, _, version = rest.rpartition("-")
+    return EngineFolder(bundle=path.parent, kind=kind, architecture=architecture, version=version)
+
+
+def pictures(bundle: Path, backend: str, *, loras=(), embeddings=(), **settings):
+    with Pipeline.load(bundle, backend=backend, loras=loras, embeddings=embeddings) as pipeline:
+        return [one.pixels for one in pipeline.generate(PROMPT, **FAST | settings)]
+
+
+def assert_same(built: Built, floor=50.0, **settings):
+    ours = pictures(built.bundle, built.backend, **settings)
+    theirs = pictures(built.bundle, "onnxruntime", **settings)
+    assert min(psnr(a, b) for a, b in zip(ours, theirs, strict=True)) >= floor
+    return ours, theirs
+
+
+# sums in another order: 1e-6 of each prediction; two pictures of different seeds are at 10 dB
+
+
+@compiles
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"guidance_scale": 1.0}, {"width": 96}, {"count": 2, "sampler": "euler_a", "negative_prompt": "a"}],
+    ids=["guided", "one row", "wide", "two pictures"],
+)
+def test_pictures_are_those_of_onnxruntime(built, settings):
+    assert_same(built, **settings)
+
+
+def lora_file(bundle, folder):
+    factors = {
+        component: lora_files.random_factors(
+            {
+                name.removesuffix(".weight"): shape
+                for name, shape in read_parameters(bundle / component / "model.onnx").items()
+                if name.endswith(".weight") and any(part in name for part in parts)
+            },
+            4,
+            alpha=40.0,
+        )
+        for component, parts in (
+            ("unet", ("to_q", "to_k", "to_v", "conv1", "ff.net.0")),
+            ("text_encoder", ("fc1",)),
+        )
+    }
+    return lora_files.write(folder / "style.safetensors", lora_files.kohya(factors))
+
+
+@compiles
+def test_lora(built, tmp_path):
+    lora = lora_file(built.bundle, tmp_path)
+    ours, _ = assert_same(built, loras=[(lora, 0.7)])
+    plain, _ = assert_same(built)
+    assert psnr(ours[0], plain[0]) < 40.0  # it is another picture
+
+
+@compiles
+def test_engines_hold_no_weights(built):
+    weights = sum(file.stat().st_size for file in built.bundle.glob("*/model.onnx.data"))
+    for engine in folder_of(built.folder).read():
+        assert engine.layers.keys() <= {"float32"}
+        assert engine.settings["channels_last"] == "true"
+    assert weights > 0
+
+
+@compiles
+def test_size_without_an_engine(built):
+    with pytest.raises(InputError, match="--engine aoti --width W --height H"):
+        pictures(built.bundle, built.backend, height=128)
+
+
+@compiles
+def test_engines_of_another_version(built, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "9.9.9")
+    with pytest.raises(EngineError, match=r"has no aoti-.*-9\.9\.9, .*only aoti-.*; build with: sdrt export"):
+        pictures(built.bundle, built.backend)
+
+
+@compiles
+def test_package_that_torch_refuses(copy):
+    """One that was built here, as far as its record says."""
+    folder = folder_of(copy.folder)
+    engines = folder.read()
+    unet = next(one for one in engines if one.graph == "unet")
+    file = copy.folder / unet.file
+    file.write_bytes(file.read_bytes()[:1000])
+    remembered = VerifiedFiles(built_here())
+    remembered.add(file, unet.sha256)
+    remembered.save()
+    with pytest.raises(EngineError, match=r"torch cannot load .*unet.*pt2"):
+        pictures(copy.bundle, copy.backend)
+
+
+@compiles
+def test_foreign_package_is_not_run(copy, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another user"))
+    monkeypatch.setattr(aoti, "load_package", lambda path: pytest.fail("its code was run"))
+    with pytest.raises(EngineError, match="was not built here"):
+        pictures(copy.bundle, copy.backend)
+
+
+@pytest.mark.parametrize("name", step_graphs.all_graphs())
+def test_small_graphs_as_modules(name):
+    """What torch is given to compile computes what onnxruntime does."""
+    from sdrt_export.aoti_small import SmallGraph
+
+    path = graphs.FOLDER / name
+    module = SmallGraph(path)
+    sizes = {"rows": 3, "samples": 2, "rows_per_sample": 2, "channels": 4, "height": 5, "width": 6}
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    feeds = {}
+    for value in session.get_inputs():
+        shape = [sizes[axis] if isinstance(axis, str) else axis for axis in value.shape]
+        dtype = {"float": np.float32, "float16": np.float16, "int64": np.int64}[value.type[7:-1]]
+        feeds[value.name] = (
+            rng.integers(0, 2, shape) if dtype == np.int64 else rng.normal(size=shape)
+        ).astype(dtype)
+    expected = session.run(None, feeds)
+    ours = module(**{key: torch.from_numpy(np.asarray(value)) for key, value in feeds.items()})
+    for a, b in zip(ours, expected, strict=True):
+        assert a.numpy().dtype == b.dtype
+        np.testing.assert_allclose(a.numpy(), b, rtol=1e-5 if b.dtype == np.float32 else 1e-3, atol=1e-5)
+
+
+@cpu_only
+def test_a_gpu_that_is_not_there():
+    with pytest.raises(BackendUnavailableError, match="sees no NVIDIA GPU; take --backend aoti:cpu"):
+        open_runtime("aoti:cuda")
+    assert open_runtime("aoti").name == open_runtime("aoti:cpu").name == "aoti:cpu"
+
+
+def test_torch_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'sdrt\[aoti\]'"):
+        open_runtime("aoti")
+
+
+def test_no_compiler(monkeypatch):
+    from torch._inductor import cpp_builder, exc
+
+    def search(_):
+        raise exc.InvalidCxxCompiler
+
+    monkeypatch.setattr(cpp_builder, "cpp_compiler_search", search)
+    with pytest.raises(BackendUnavailableError, match=r"needs a C\+\+ compiler .* install g\+\+"):
+        open_builder("aoti", BuilderOptions())
+
+
+@compiles
+def test_graphs_without_names_of_parameters(tiny_bundle, tmp_path, monkeypatch):
+    """As other exporters write them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "other"))
+    graph = bundle / "unet/model.onnx"
+    graph.write_bytes(graph.read_bytes().replace(b"attn2.to_q", b"attn2.xx_q"))
+    manifest = json.loads((bundle / FILE_NAME).read_text())
+    manifest["files"]["unet/model.onnx"]["sha256"] = sha256(graph)
+    (bundle / FILE_NAME).write_text(json.dumps(manifest))
+    with pytest.raises(
+        ExportError, match=r"has no weight .*attn2\.to_q\.weight .*export the checkpoint itself"
+    ):
+        build(bundle)
