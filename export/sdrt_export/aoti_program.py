@@ -77,11 +77,11 @@ class _Positional(nn.Module):
         self, graph: nn.Module, names: Sequence[str] | Mapping[str, Axes], kept: Sequence[int] = ()
     ) -> None:
         super().__init__()
-        self.graph = graph
+        self.network = graph  # torch.export has a `graph` of its own
         self._names, self._kept = tuple(names), tuple(kept)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        outputs: tuple[Tensor, ...] = self.graph(**dict(zip(self._names, inputs, strict=True)))
+        outputs: tuple[Tensor, ...] = self.network(**dict(zip(self._names, inputs, strict=True)))
         return tuple(outputs[index] for index in self._kept) if self._kept else outputs
 
 
@@ -203,7 +203,7 @@ def _constants(task: EngineTask, exported: ExportedProgram) -> dict[str, Constan
         if name not in exported.state_dict or name in signature.buffers:
             found[name] = Constant(**about, values=tensor.contiguous().cpu().numpy().tobytes())
             continue
-        sources = _sources(name.removeprefix(f"graph.{PREFIX}"))
+        sources = _sources(name.removeprefix(f"network.{PREFIX}"))
         in_file = [
             next((one for one in (source, source + TRANSPOSED) if one in stored), None) for source in sources
         ]
