@@ -70,6 +70,7 @@ class Builder:
             # else the numbers of a small bias become part of the code
             "always_keep_tensor_constants": True,
             "aot_inductor.metadata": {METADATA_KEY: encode(program.constants)},
+            "cpp.dynamic_threads": True,  # not as many as this process has
             "max_autotune": self._autotune,
             "conv_1x1_as_mm": self._autotune,
         }

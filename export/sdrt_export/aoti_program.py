@@ -14,9 +14,9 @@ from diffusers.models.attention_processor import Attention, FusedAttnProcessor2_
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from sdrt.backends.aoti_constants import TRANSPOSED, Constant
+from sdrt.backends.aoti_constants import Constant
 from sdrt.errors import ExportError
-from sdrt.onnx_initializers import read_initializers
+from sdrt.onnx_initializers import TRANSPOSED, read_initializers
 from sdrt.profiles import ShapeRange
 from sdrt.textual_inversion import TABLE
 

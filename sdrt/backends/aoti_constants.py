@@ -11,7 +11,6 @@ from collections.abc import Mapping
 import msgspec
 
 METADATA_KEY = "sdrt_constants"
-TRANSPOSED = ".transposed"  # behind the name of a weight that its graph stores as [in, out]
 
 
 class Constant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

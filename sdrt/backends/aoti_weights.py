@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sdrt.backends.aoti_constants import TRANSPOSED, Constant
+from sdrt.backends.aoti_constants import Constant
 from sdrt.backends.protocol import Array
-from sdrt.onnx_initializers import missing_weight, read_initializers
+from sdrt.onnx_initializers import TRANSPOSED, missing_weight, read_initializers
 
 if TYPE_CHECKING:
     import torch
