@@ -17,13 +17,14 @@ from torch.export import ExportedProgram
 from sdrt.backends.aoti import architecture, load_package, open_torch
 from sdrt.backends.aoti_constants import METADATA_KEY, encode
 from sdrt.engines import EngineKind
-from sdrt.errors import BackendUnavailableError, EngineError, ExportError
+from sdrt.errors import BackendUnavailableError, EngineError, ExportError, InputError
 
 from .aoti_program import Program, trace
 from .engine_builders import BuilderOptions
 from .engines import EngineTask, Progress
 from .noise import quiet
 
+_PLAIN = 3  # the highest level that takes the first kernel
 _HEAVY = ("addmm", "baddbmm", "bmm", "conv", "linear", "matmul", "mm", "scaled_dot_product_attention")
 
 
@@ -31,16 +32,21 @@ class Builder:
     """Compiles for CUDA where torch sees it, else for the CPU.
 
     Weights can be replaced in every package, whether that was asked for or not.
+    Raises MissingExtraError without torch, BackendUnavailableError without a C++ compiler, InputError for
+    options that it does not have.
     """
 
     kind: EngineKind = "aoti"
 
     def __init__(self, options: BuilderOptions) -> None:
+        if options.memory_limit is not None:
+            raise InputError("AOTInductor has no limit of memory to set; leave out --memory-limit")
         self.device, self.version = open_torch(None)
         self.architecture = architecture(self.device)
         cuda = self.device == "cuda"
         self._channels_last, self._fused_projections = True, cuda
-        self._autotune = options.autotune
+        # that tries several kernels for each product and convolution on the device
+        self._autotune = options.level is not None and options.level > _PLAIN
         self.settings = {
             "channels_last": str(self._channels_last).lower(),
             "fused_projections": str(self._fused_projections).lower(),

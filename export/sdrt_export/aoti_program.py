@@ -6,7 +6,7 @@ are only looked up here: a program is traced on memory that nobody touches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ from sdrt.onnx_initializers import TRANSPOSED, read_initializers
 from sdrt.profiles import ShapeRange
 from sdrt.textual_inversion import TABLE
 
+from .aoti_precision import keep_in_range, wide_parameters
 from .aoti_small import SmallGraph
 from .config_folder import read_config_folder
 from .configs import TEXT_ENCODERS
@@ -52,37 +53,44 @@ def trace(task: EngineTask, *, device: str, channels_last: bool, fused_projectio
     if task.small:
         small = SmallGraph(task.path)
         return Program(
-            exported=_export(task, _Positional(small, small.inputs), small.inputs, device), constants={}
+            exported=_export(task, _AsGraph(small, small.outputs, task), small.inputs, device), constants={}
         )
     spec, model = _component(task)
     if fused_projections:
         _fuse_projections(model)
     _make_room(model)
-    _lay_out(model, _dtype(task), device, torch.channels_last if channels_last else torch.contiguous_format)
+    model.to(_dtype(task))
+    wide = wide_parameters(task.path) if _dtype(task) == torch.float16 else set()
+    if wide:
+        keep_in_range(model, lambda name: not wide.isdisjoint(_sources(name)))
+    _lay_out(model, device, torch.channels_last if channels_last else torch.contiguous_format)
     graph = spec.module(model).eval()
-    kept = [index for index, name in enumerate(spec.outputs) if name in task.signature[1]]
     # an ONNX graph takes one timestep for all rows as well; the runtime gives each row its own
     axes = {
         name: tuple("batch" if axis == "rows" else axis for axis in named)
         for name, named in spec.inputs.items()
     }
-    exported = _export(task, _Positional(graph, axes, kept), axes, device)
+    exported = _export(task, _AsGraph(graph, spec.outputs, task), axes, device)
     return Program(exported=exported, constants=_constants(task, exported))
 
 
-class _Positional(nn.Module):
-    """A module whose inputs are told apart by their places, and of whose outputs some are kept."""
+class _AsGraph(nn.Module):
+    """A module that takes and gives what its graph does, in the graph's order and types.
 
-    def __init__(
-        self, graph: nn.Module, names: Sequence[str] | Mapping[str, Axes], kept: Sequence[int] = ()
-    ) -> None:
+    outputs: all that the module gives, by name.
+    """
+
+    def __init__(self, module: nn.Module, outputs: Iterable[str], task: EngineTask) -> None:
         super().__init__()
-        self.network = graph  # torch.export has a `graph` of its own
-        self._names, self._kept = tuple(names), tuple(kept)
+        self.network = module
+        self._inputs = tuple(task.signature[0])
+        self._outputs = tuple(outputs)
+        self._types = {name: getattr(torch, one.dtype) for name, one in task.signature[1].items()}
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        outputs: tuple[Tensor, ...] = self.network(**dict(zip(self._names, inputs, strict=True)))
-        return tuple(outputs[index] for index in self._kept) if self._kept else outputs
+        made = self.network(**dict(zip(self._inputs, inputs, strict=True)))
+        by_name: dict[str, Tensor] = dict(zip(self._outputs, made, strict=True))
+        return tuple(by_name[name].to(dtype) for name, dtype in self._types.items())
 
 
 def _component(task: EngineTask) -> tuple[GraphSpec, nn.Module]:
@@ -125,7 +133,7 @@ def _make_room(model: nn.Module) -> None:
             )
 
 
-def _lay_out(model: nn.Module, dtype: torch.dtype, device: str, kernels: torch.memory_format) -> None:
+def _lay_out(model: nn.Module, device: str, kernels: torch.memory_format) -> None:
     """Give an empty module parameters in memory that is never touched, and on the CPU never taken.
 
     kernels: how those of convolutions lie.
@@ -134,7 +142,9 @@ def _lay_out(model: nn.Module, dtype: torch.dtype, device: str, kernels: torch.m
         for name, parameter in module._parameters.items():
             if parameter is not None:
                 layout = kernels if parameter.ndim == 4 else torch.contiguous_format
-                untouched = torch.empty(parameter.shape, dtype=dtype, device=device, memory_format=layout)
+                untouched = torch.empty(
+                    parameter.shape, dtype=parameter.dtype, device=device, memory_format=layout
+                )
                 module._parameters[name] = nn.Parameter(untouched, requires_grad=False)
 
 

@@ -53,7 +53,7 @@ def _axes(value: onnx.ValueInfoProto) -> Axes:
     return tuple(axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim)
 
 
-_DTYPES = {
+_DTYPES: Mapping[int, torch.dtype] = {
     onnx.TensorProto.FLOAT: torch.float32,
     onnx.TensorProto.FLOAT16: torch.float16,
     onnx.TensorProto.UINT8: torch.uint8,
@@ -81,6 +81,10 @@ def _reduce_max(x: Tensor, axes: list[int], *, keepdims: int) -> Tensor:
 
 def _reduce_sum(x: Tensor, axes: list[int], *, keepdims: int) -> Tensor:
     return x.sum(axes, keepdim=bool(keepdims))
+
+
+def _reduce_sum_square(x: Tensor, axes: list[int], *, keepdims: int) -> Tensor:
+    return (x * x).sum(axes, keepdim=bool(keepdims))
 
 
 def _reshape(x: Tensor, shape: list[int]) -> Tensor:
@@ -111,12 +115,14 @@ OPERATORS: Mapping[str, Operator] = {
     "Gather": _gather,
     "IsInf": torch.isinf,
     "IsNaN": torch.isnan,
+    "Less": torch.lt,
     "MatMul": torch.matmul,
     "Mul": torch.mul,
     "Not": torch.logical_not,
     "Or": torch.logical_or,
     "ReduceMax": _reduce_max,
     "ReduceSum": _reduce_sum,
+    "ReduceSumSquare": _reduce_sum_square,
     "Reshape": _reshape,
     "Round": torch.round,
     "Shape": _shape,

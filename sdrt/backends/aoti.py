@@ -13,7 +13,7 @@ from sdrt.backends.aoti_weights import GraphWeights
 from sdrt.backends.engine_runtime import EngineRuntime
 from sdrt.backends.failures import one_line
 from sdrt.backends.host import HostBuffer, HostDevice
-from sdrt.backends.protocol import Array, Buffer
+from sdrt.backends.protocol import Array, Buffer, Device
 from sdrt.backends.torch_device import TorchBuffer, TorchDevice
 from sdrt.engines import Engine
 from sdrt.errors import BackendUnavailableError, ComputeError, EngineError, MissingExtraError
@@ -83,7 +83,7 @@ class Package:
         path: Path,
         loader: torch._C._aoti.AOTIModelPackageLoader,
         weights: GraphWeights | None,
-        device: HostDevice | TorchDevice,
+        device: Device,
     ) -> None:
         self._inputs, self._outputs = engine.signature
         self._graph, self._path = engine.graph, path

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -55,7 +56,9 @@ class TorchDevice:
         self.name = device
         self.index = torch.cuda.current_device() if device == "cuda" else 0
         self._device = torch.device(device, self.index)
-        self._stream = torch.cuda.Stream(self._device) if device == "cuda" else None
+        self._stream: torch.cuda.Stream | None = None
+        if device == "cuda":
+            self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         # graphs run one after the other, and what they leave is copied out: their scratch memory may be one
         self._pool = torch.cuda.graph_pool_handle() if device == "cuda" else None
 
@@ -96,6 +99,20 @@ class TorchDevice:
         """Wait until all queued work is done."""
         if self._stream is not None:
             self._stream.synchronize()
+
+    def mark(self) -> Any:
+        """When the work that is queued now will be done."""
+        if self._stream is None:
+            return time.perf_counter()
+        event = self._torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record(self._stream)
+        return event
+
+    def seconds(self, started: Any, ended: Any) -> float:
+        """Between two moments, both of which have come."""
+        if self._stream is None:
+            return float(ended - started)
+        return float(started.elapsed_time(ended)) / 1e3
 
     def repeated(self, work: Callable[[], None]) -> Callable[[], None]:
         """`work`, which queues the same over the same memory each time, made quick to queue."""

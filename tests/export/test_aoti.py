@@ -29,7 +29,8 @@ from sdrt.profiles import Range
 from sdrt.verified import VerifiedFiles
 from sdrt_export import engines, step_graphs
 from sdrt_export.engine_builders import BuilderOptions, open_builder
-from sdrt_export.engines import Shapes, build_engines
+from sdrt_export.engine_shapes import Shapes
+from sdrt_export.engines import build_engines
 
 torch = pytest.importorskip("torch")
 
@@ -111,16 +112,10 @@ def copy(built, cache, tmp_path):
     bundle = Path(shutil.copytree(built.bundle, tmp_path / "copy"))
     folder = bundle / built.folder.name
     remembered = VerifiedFiles(built_here())
-    for engine in folder_of(folder).read():
+    for engine in EngineFolder.at(folder).read():
         remembered.add(folder / engine.file, engine.sha256)
     remembered.save()
     return Built(bundle, folder, built.runtime)
-
-
-def folder_of(path: Path) -> EngineFolder:
-    kind, _, rest = path.name.partition("-")
-    architecture, _, version = rest.rpartition("-")
-    return EngineFolder(bundle=path.parent, kind=kind, architecture=architecture, version=version)
 
 
 def pictures(bundle: Path, backend, *, prompt=PROMPT, loras=(), embeddings=(), **settings):
@@ -186,7 +181,7 @@ def test_packages_hold_no_weights(built):
     with Pipeline.load(built.bundle, backend=runtime):
         assert len(runtime._shared) == 1
     assert not runtime._shared  # freed with the pipeline
-    (engine,) = (one for one in folder_of(built.folder).read() if one.graph == "text_encoder")
+    (engine,) = (one for one in EngineFolder.at(built.folder).read() if one.graph == "text_encoder")
     with zipfile.ZipFile(built.folder / engine.file) as package:
         names = package.namelist()
     assert any(name.endswith(".so") for name in names)
@@ -196,7 +191,7 @@ def test_packages_hold_no_weights(built):
 
 @compiles
 def test_size_without_an_engine(built):
-    with pytest.raises(InputError, match="--engine aoti --width W --height H"):
+    with pytest.raises(InputError, match=r"no aoti engine of .*ask for that, or build with: sdrt export"):
         ours(built, height=128)
 
 
@@ -212,7 +207,7 @@ def test_package_that_torch_refuses(copy):
     """One that was built here, as far as its record says."""
     (file,) = copy.folder.glob("text_encoder*")
     file.write_bytes(file.read_bytes()[:1000])
-    (engine,) = (one for one in folder_of(copy.folder).read() if one.file == file.name)
+    (engine,) = (one for one in EngineFolder.at(copy.folder).read() if one.file == file.name)
     remembered = VerifiedFiles(built_here())
     remembered.add(file, engine.sha256)
     remembered.save()

@@ -60,6 +60,14 @@ def test_what_was_uploaded_may_be_written_over(device):
     np.testing.assert_array_equal(device.download(buffer), 1)
 
 
+def test_moments(device):
+    before = device.mark()
+    device.upload(np.zeros(1000, np.float32), device.empty((1000,), "float32"))
+    after = device.mark()
+    device.synchronize()
+    assert 0 <= device.seconds(before, after) < 60
+
+
 def test_out_of_memory_says_how_much(device):
     with pytest.raises(ComputeError, match=r"out of memory: 4e\+09|out of memory: 4.* GB were wanted"):
         device.empty((10**9, 10**9), "float32")
