@@ -59,7 +59,8 @@ def trace(task: EngineTask, *, device: str, channels_last: bool, fused_projectio
     if fused_projections:
         _fuse_projections(model)
     _make_room(model)
-    model.to(_dtype(task))
+    with quiet():  # diffusers warns of modules that want FP32, of which there are none
+        model.to(_dtype(task))
     wide = wide_parameters(task.path) if _dtype(task) == torch.float16 else set()
     if wide:
         keep_in_range(model, lambda name: not wide.isdisjoint(_sources(name)))
