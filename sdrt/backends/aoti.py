@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,10 +11,11 @@ from weakref import WeakValueDictionary
 from sdrt.backends.aoti_constants import METADATA_KEY, decode
 from sdrt.backends.aoti_weights import GraphWeights
 from sdrt.backends.engine_runtime import EngineRuntime
-from sdrt.backends.failures import one_line
+from sdrt.backends.failures import no_memory_to_load
 from sdrt.backends.host import HostBuffer, HostDevice
 from sdrt.backends.protocol import Array, Buffer, Device
 from sdrt.backends.torch_device import TorchBuffer, TorchDevice
+from sdrt.backends.torch_failures import first_line, memory_wanted
 from sdrt.engines import Engine
 from sdrt.errors import BackendUnavailableError, ComputeError, EngineError, MissingExtraError
 from sdrt.this_machine import cpu_architecture
@@ -55,9 +56,11 @@ class Runtime(EngineRuntime):
                 tensors = weights.tensors(constants)
             # no copies: the package computes with these very tensors, which it does not keep alive
             loader.load_constants(tensors, False, True, True)
-        except (KeyError, ValueError, RuntimeError) as error:
+        except (KeyError, ValueError, RuntimeError, MemoryError) as error:
+            if memory_wanted(error) is not None:
+                raise no_memory_to_load(path) from None
             raise EngineError(
-                f"the weights of {engine.graph} are not those that {path} takes ({one_line(error)}); "
+                f"the weights of {engine.graph} are not those that {path} takes ({first_line(error)}); "
                 f"{self._folder().mend}"
             ) from None
         return Package(engine, path, loader, weights, self.device)
@@ -89,6 +92,7 @@ class Package:
         self._graph, self._path = engine.graph, path
         self._loader, self._weights = loader, weights
         self._device = device
+        self._work: Callable[[], None] = _unbound
 
     def bind(self, buffers: Mapping[str, Buffer]) -> None:
         """Read from and write to `buffers` from now on; keeps a reference to each."""
@@ -106,16 +110,21 @@ class Package:
         try:
             self._work()
         except (RuntimeError, MemoryError) as error:
-            raise ComputeError(f"{self._graph} failed in {self._path.name}: {one_line(error)}") from None
+            wanted = memory_wanted(error)
+            if wanted is None:
+                raise ComputeError(f"{self._graph} failed in {self._path}: {first_line(error)}") from None
+            raise ComputeError(
+                f"out of memory: {self._graph} wanted{wanted} more; lower the width and height or the count"
+            ) from None
 
     def close(self) -> None:
         """Free the package and its weights."""
-        self._work = _closed
+        self._work = _unbound
         del self._loader, self._weights
 
 
-def _closed() -> None:
-    raise AssertionError("closed")
+def _unbound() -> None:
+    raise AssertionError("bind first")
 
 
 def open_torch(device: DeviceName | None) -> tuple[DeviceName, str]:
@@ -158,7 +167,7 @@ def load_package(path: Path) -> torch._C._aoti.AOTIModelPackageLoader:
         # single threaded: it records no events, which a CUDA graph could not capture
         return AOTIModelPackageLoader(str(path), MODEL, True, 1, -1)
     except RuntimeError as error:
-        raise EngineError(f"torch cannot load {path}: {one_line(error)}") from None
+        raise EngineError(f"torch cannot load {path}: {first_line(error)}") from None
 
 
 def _tensor(buffer: Buffer) -> torch.Tensor:

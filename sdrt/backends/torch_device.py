@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from sdrt.backends.failures import one_line
 from sdrt.backends.protocol import Array, Buffer
+from sdrt.backends.torch_failures import first_line
 from sdrt.errors import ComputeError
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class _Captured:
         try:
             self._graph = self._device.capture(self._work)
         except RuntimeError as error:
-            warnings.warn(f"not captured as a CUDA graph, hence slower: {one_line(error)}", stacklevel=2)
+            warnings.warn(f"not captured as a CUDA graph, hence slower: {first_line(error)}", stacklevel=2)
 
 
 def tensor_of(buffer: Buffer) -> torch.Tensor:

@@ -21,7 +21,14 @@ from sdrt.backends import aoti, open_runtime
 from sdrt.backends.onnxruntime import Runtime as OnnxRuntime
 from sdrt.bundle import sha256
 from sdrt.engines import EngineFolder, built_here
-from sdrt.errors import BackendUnavailableError, EngineError, ExportError, InputError, MissingExtraError
+from sdrt.errors import (
+    BackendUnavailableError,
+    ComputeError,
+    EngineError,
+    ExportError,
+    InputError,
+    MissingExtraError,
+)
 from sdrt.lora.overrides import read_parameters
 from sdrt.manifest import FILE_NAME
 from sdrt.pipeline import Pipeline
@@ -213,6 +220,29 @@ def test_package_that_torch_refuses(copy):
     remembered.save()
     with pytest.raises(EngineError, match=r"torch cannot load .*text_encoder.*pt2"):
         ours(copy)
+
+
+@compiles
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1474560000 bytes.",
+            "wanted 1.5 GB",
+        ),
+        ("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total", "wanted 2.7 GB"),
+        ("CUDA error: out of memory", "wanted more"),
+    ],
+)
+def test_out_of_memory(built, monkeypatch, said, told):
+    def run(self):
+        raise RuntimeError(f"{said}\nframe #0: c10::something")
+
+    with Pipeline.load(built.bundle, backend=built.runtime()) as pipeline:
+        monkeypatch.setattr(aoti.Package, "_work", run, raising=False)
+        monkeypatch.setattr(aoti.Package, "bind", lambda self, buffers: None)
+        with pytest.raises(ComputeError, match=f"out of memory: .* {told}.*; lower the width and height"):
+            pipeline.generate(PROMPT, **FAST)
 
 
 @compiles
