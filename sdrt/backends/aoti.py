@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from weakref import WeakValueDictionary
@@ -12,9 +11,8 @@ from sdrt.backends.aoti_constants import METADATA_KEY, decode
 from sdrt.backends.aoti_weights import GraphWeights
 from sdrt.backends.engine_runtime import EngineRuntime
 from sdrt.backends.failures import no_memory_to_load
-from sdrt.backends.host import HostBuffer, HostDevice
-from sdrt.backends.protocol import Array, Buffer, Device
-from sdrt.backends.torch_device import TorchBuffer, TorchDevice
+from sdrt.backends.protocol import Array, Buffer
+from sdrt.backends.torch_device import Repeated, TorchDevice, tensor_of
 from sdrt.backends.torch_failures import first_line, memory_wanted
 from sdrt.engines import Engine
 from sdrt.errors import BackendUnavailableError, ComputeError, EngineError, MissingExtraError
@@ -23,7 +21,9 @@ from sdrt.this_machine import cpu_architecture
 if TYPE_CHECKING:
     import torch
 
+_Places = tuple[tuple[int, tuple[int, ...]], ...]  # addresses and shapes of buffers
 DeviceName = Literal["cpu", "cuda"]
+_KEPT = 8  # captured graphs of one package: more take the GPU's memory for nothing
 MODEL = "model"  # the name that torch gives the only model of a package
 
 
@@ -34,11 +34,8 @@ class Runtime(EngineRuntime):
 
     def __init__(self, device: DeviceName | None = None) -> None:
         taken, version = open_torch(device)
-        host = taken == "cpu"
-        super().__init__(
-            f"aoti:{taken}", HostDevice() if host else TorchDevice(taken), architecture(taken), version
-        )
-        self._taken = taken
+        self._device = TorchDevice(taken)
+        super().__init__(f"aoti:{taken}", self._device, architecture(taken), version)
         self._shared: WeakValueDictionary[tuple[Path, int], GraphWeights] = WeakValueDictionary()
 
     def open(self, engine: Engine, path: Path, overrides: Mapping[str, Array]) -> Package:
@@ -49,10 +46,10 @@ class Runtime(EngineRuntime):
         except (KeyError, ValueError):
             raise EngineError(f"{path} does not say what weights it takes; {self._folder().mend}") from None
         if not constants:
-            return Package(engine, path, loader, None, self.device)
+            return Package(engine, path, loader, None, self._device)
         weights = self._weights(engine, overrides)
         try:
-            with self.device.queueing() if isinstance(self.device, TorchDevice) else nullcontext():
+            with self._device.queueing():
                 tensors = weights.tensors(constants)
             # no copies: the package computes with these very tensors, which it does not keep alive
             loader.load_constants(tensors, False, True, True)
@@ -63,7 +60,7 @@ class Runtime(EngineRuntime):
                 f"the weights of {engine.graph} are not those that {path} takes ({first_line(error)}); "
                 f"{self._folder().mend}"
             ) from None
-        return Package(engine, path, loader, weights, self.device)
+        return Package(engine, path, loader, weights, self._device)
 
     def _weights(self, engine: Engine, overrides: Mapping[str, Array]) -> GraphWeights:
         """Those of a graph, shared by its packages for as long as one of them is loaded."""
@@ -73,7 +70,7 @@ class Runtime(EngineRuntime):
         key = (graph, id(overrides))  # which lives as long as its GraphWeights
         weights = self._shared.get(key)
         if weights is None:
-            weights = self._shared[key] = GraphWeights(graph, overrides, self._taken)
+            weights = self._shared[key] = GraphWeights(graph, overrides, self._device.name)
         return weights
 
 
@@ -86,29 +83,45 @@ class Package:
         path: Path,
         loader: torch._C._aoti.AOTIModelPackageLoader,
         weights: GraphWeights | None,
-        device: Device,
+        device: TorchDevice,
     ) -> None:
         self._inputs, self._outputs = engine.signature
         self._graph, self._path = engine.graph, path
         self._loader, self._weights = loader, weights
         self._device = device
-        self._work: Callable[[], None] = _unbound
+        self._work: Repeated | None = None
+        self._at: _Places = ()
+        self._captured: dict[_Places, Repeated] = {}
 
     def bind(self, buffers: Mapping[str, Buffer]) -> None:
-        """Read from and write to `buffers` from now on; keeps a reference to each."""
-        inputs = [_tensor(buffers[name]) for name in self._inputs]
-        outputs = [_tensor(buffers[name]) for name in self._outputs]
+        """Read from and write to `buffers` from now on.
 
-        def work() -> None:
-            for made, output in zip(self._loader.run(inputs), outputs, strict=True):
+        What was captured is replayed when buffers lie again where they lay: those of equal pictures do.
+        """
+        bound = [buffers[name] for name in (*self._inputs, *self._outputs)]
+        if self._work is not None and self._work.captured:
+            self._captured[self._at] = self._work
+            if len(self._captured) > _KEPT:
+                del self._captured[next(iter(self._captured))]
+        self._at = tuple((one.address, one.shape) for one in bound)
+        self._work = self._captured.pop(self._at, None) or self._device.repeated(self._queueing(bound))
+
+    def _queueing(self, bound: Sequence[Buffer]) -> Callable[[], None]:
+        tensors = [tensor_of(one) for one in bound]
+        inputs, outputs = tensors[: len(self._inputs)], tensors[len(self._inputs) :]
+        run = self._loader.run
+
+        def queue() -> None:
+            for made, output in zip(run(inputs), outputs, strict=True):
                 output.copy_(made)
 
-        self._work = self._device.repeated(work) if isinstance(self._device, TorchDevice) else work
+        return queue
 
     def run(self) -> None:
         """Queue one execution. Raises ComputeError naming the graph."""
+        assert self._work is not None, "bind first"
         try:
-            self._work()
+            self._work.run()
         except (RuntimeError, MemoryError) as error:
             wanted = memory_wanted(error)
             if wanted is None:
@@ -119,12 +132,9 @@ class Package:
 
     def close(self) -> None:
         """Free the package and its weights."""
-        self._work = _unbound
+        self._work = None
+        self._captured.clear()
         del self._loader, self._weights
-
-
-def _unbound() -> None:
-    raise AssertionError("bind first")
 
 
 def open_torch(device: DeviceName | None) -> tuple[DeviceName, str]:
@@ -168,13 +178,3 @@ def load_package(path: Path) -> torch._C._aoti.AOTIModelPackageLoader:
         return AOTIModelPackageLoader(str(path), MODEL, True, 1, -1)
     except RuntimeError as error:
         raise EngineError(f"torch cannot load {path}: {first_line(error)}") from None
-
-
-def _tensor(buffer: Buffer) -> torch.Tensor:
-    import torch
-
-    if isinstance(buffer, TorchBuffer):
-        return buffer.tensor
-    if isinstance(buffer, HostBuffer):
-        return torch.from_numpy(buffer.array)
-    raise TypeError(f"{type(buffer).__name__} is neither in the memory of the CPU nor of PyTorch")

@@ -1,4 +1,4 @@
-"""A device by way of PyTorch: buffers are tensors, and all work is queued on one stream."""
+"""Devices by way of PyTorch: buffers are tensors; on CUDA all work is queued on one stream."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class TorchBuffer:
 
 
 class TorchDevice:
-    """A device of PyTorch's; `cpu` is there to prove this code where there is no GPU.
+    """`cuda` or `cpu`.
 
-    Memory is allocated, written, read and freed in the order of one stream, so nothing here waits but
-    `download` and `synchronize`.
+    Memory of a GPU is allocated, written, read and freed in the order of one stream, so nothing here waits
+    but `download` and `synchronize`.
     """
 
     def __init__(self, device: str) -> None:
@@ -84,8 +84,11 @@ class TorchDevice:
     def upload(self, array: Array, buffer: Buffer) -> None:
         """Queue a copy of `array` into `buffer`, by way of pinned memory that nobody waits for."""
         tensor = tensor_of(buffer)
+        if self._stream is None:
+            np.copyto(tensor.numpy(), array)
+            return
         with self.queueing():
-            staged = self._torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=self._stream is not None)
+            staged = self._torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
             np.copyto(staged.numpy(), array)
             tensor.copy_(staged, non_blocking=True)
 
@@ -114,12 +117,17 @@ class TorchDevice:
             return float(ended - started)
         return float(started.elapsed_time(ended)) / 1e3
 
-    def repeated(self, work: Callable[[], None]) -> Callable[[], None]:
+    def repeated(self, work: Callable[[], None]) -> Repeated:
         """`work`, which queues the same over the same memory each time, made quick to queue."""
-        return work if self._stream is None else _Captured(self, work).run
+        return Repeated(self, work)
 
-    def capture(self, work: Callable[[], None]) -> torch.cuda.CUDAGraph:
-        """What `work` queues, as a CUDA graph. Raises RuntimeError if something in it cannot be captured."""
+    def capture(self, work: Callable[[], None]) -> torch.cuda.CUDAGraph | None:
+        """What `work` queues, as a CUDA graph; None where there are none.
+
+        Raises RuntimeError if something in it cannot be captured.
+        """
+        if self._stream is None:
+            return None
         graph = self._torch.cuda.CUDAGraph()
         with self.queueing():
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
@@ -130,30 +138,41 @@ class TorchDevice:
         return graph
 
 
-class _Captured:
-    """Work that is queued call by call the first time, which loads its kernels, then as one CUDA graph."""
+class Repeated:
+    """Work that is queued call by call the first time, which loads its kernels, then as one CUDA graph.
+
+    captured: it is one, and needs nothing any more but the memory at its addresses.
+    """
 
     def __init__(self, device: TorchDevice, work: Callable[[], None]) -> None:
         self._device = device
-        self._work = work
+        self._work: Callable[[], None] | None = work
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._left = 1  # runs before it is captured
+        self._runs = 0
+
+    @property
+    def captured(self) -> bool:
+        """Whether `run` replays a CUDA graph."""
+        return self._graph is not None
 
     def run(self) -> None:
-        if self._graph is None and self._left == 0:
-            self._capture()
-        self._left -= 1
+        """Queue it once."""
+        if self._runs == 1 and self._work is not None:
+            self._capture(self._work)
+        self._runs += 1
         with self._device.queueing():
-            if self._graph is None:
-                self._work()
-            else:
+            if self._graph is not None:
                 self._graph.replay()
+            elif self._work is not None:
+                self._work()
 
-    def _capture(self) -> None:
+    def _capture(self, work: Callable[[], None]) -> None:
         try:
-            self._graph = self._device.capture(self._work)
+            self._graph = self._device.capture(work)
         except RuntimeError as error:
-            warnings.warn(f"not captured as a CUDA graph, hence slower: {first_line(error)}", stacklevel=2)
+            warnings.warn(f"not captured as a CUDA graph, hence slower: {first_line(error)}", stacklevel=3)
+        if self._graph is not None:
+            self._work = None  # and with it the tensors
 
 
 def tensor_of(buffer: Buffer) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -81,11 +83,12 @@ def test_buffer_of_another_device(device):
 def test_repeated_work_sees_what_was_written_since(device):
     """On CUDA: queued, then captured, then replayed."""
     x, y = device.empty((4,), "float32"), device.empty((4,), "float32")
-    work = device.repeated(lambda: y.tensor.copy_(x.tensor * 2))
+    repeated = device.repeated(lambda: y.tensor.copy_(x.tensor * 2))
     for k in range(4):
         device.upload(np.full(4, k, np.float32), x)
-        work()
+        repeated.run()
         np.testing.assert_array_equal(device.download(y), 2 * k)
+    assert repeated.captured == (device.name == "cuda")
 
 
 def test_work_that_cannot_be_captured_still_runs(device, recwarn):
@@ -97,6 +100,31 @@ def test_work_that_cannot_be_captured_still_runs(device, recwarn):
     repeated = device.repeated(work)
     for k in range(3):
         device.upload(np.full(1, k, np.float32), x)
-        repeated()
+        repeated.run()
         np.testing.assert_array_equal(device.download(y), k)
-    assert (device.name == "cuda") == any("not captured" in str(one.message) for one in recwarn)
+    assert not repeated.captured
+    warnings = [str(one.message) for one in recwarn if "not captured" in str(one.message)]
+    assert len(warnings) == (device.name == "cuda")
+
+
+def test_work_is_queued_once_then_captured_and_let_go(monkeypatch):
+    """The order of things on CUDA, over a stand-in for its graphs."""
+    device, happened = TorchDevice("cpu"), []
+
+    class Graph:
+        def replay(self):
+            happened.append("replayed")
+
+    def capture(work):
+        happened.append("captured")
+        return Graph()
+
+    monkeypatch.setattr(device, "capture", capture)
+    memory = device.empty((1,), "float32").tensor
+    freed = weakref.ref(memory)
+    repeated = device.repeated(lambda memory=memory: happened.append("queued"))
+    del memory
+    for _ in range(3):
+        repeated.run()
+    assert happened == ["queued", "captured", "replayed", "replayed"]
+    assert freed() is None  # addresses are all that a graph needs
