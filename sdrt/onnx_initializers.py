@@ -19,6 +19,7 @@ from sdrt.errors import BundleError
 from sdrt.onnx_external_data import entry_of
 from sdrt.protobuf import encode, encoded_fields, fields, varints
 
+TRANSPOSED = ".transposed"  # behind the name of a linear layer that the export stored as [in, out]
 _DTYPES = {1: "float32", 10: "float16", 11: "float64"}  # TensorProto.DataType
 _DIMS, _DATA_TYPE, _NAME, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 1, 2, 8, 9, 13, 14
 _EXTERNAL = 1  # TensorProto.DataLocation

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from .engines import EngineBuilder
 
-BUILDERS: Mapping[EngineKind, str] = {"tensorrt": "sdrt_export.tensorrt_builder"}
+BUILDERS: Mapping[EngineKind, str] = {
+    "tensorrt": "sdrt_export.tensorrt_builder",
+    "aoti": "sdrt_export.aoti_builder",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,7 +109,7 @@ _OPTIONS = (
     click.option(
         "--builder-level",
         type=click.IntRange(0, 5),
-        help="How long TensorRT looks for quicker ways: 0 builds soonest, 5 runs quickest.  [default: 3]",
+        help="How long to look for quicker ways: 0 builds soonest, 5 runs quickest.  [default: 3]",
     ),
     click.option(
         "--memory-limit",

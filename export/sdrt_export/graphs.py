@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sdrt.errors import ExportError
 from sdrt.manifest import Precision
+from sdrt.onnx_initializers import TRANSPOSED
 from sdrt.tensors import TensorSpec
 
 from .group_norm import write_out_group_norms
@@ -58,7 +59,7 @@ def write_graph(
     graph = _trace(spec, reserve(model, dtype), opset, dtype)
     _fill_in(graph.graph, weights, dtype)
     _transpose_weights(graph.graph)
-    _optimize(graph)
+    _optimize(graph, weights)
     write_out_group_norms(graph.graph)
     _broadcast_timestep(graph.graph)
     _name_axes(graph.graph, spec)
@@ -154,7 +155,7 @@ def _transpose_weights(graph: ir.Graph) -> None:
             continue
         order = list(node.attributes["perm"].as_ints())
         source = weight.const_value
-        name = weight.name + ".transposed"
+        name = weight.name + TRANSPOSED
         shape = ir.Shape([source.shape[axis] for axis in order])
         if name not in graph.initializers:
             tensor = _lazy(name, source.dtype, shape, _transposing(source, order))
@@ -176,11 +177,22 @@ def _lazy(name: str, dtype: ir.DataType, shape: ir.Shape, values: Callable[[], A
     return ir.LazyTensor(lambda: ir.tensor(values(), name=name), dtype=dtype, shape=shape, name=name)
 
 
-def _optimize(graph: ir.Model) -> None:
+def _optimize(graph: ir.Model, weights: Weights) -> None:
+    """Fold and simplify; parameters stay what they are, also small ones, and those that are equal."""
     from onnxscript import optimizer
 
+    parameters = {
+        name: value.const_value
+        for name, value in graph.graph.initializers.items()
+        if name.removeprefix(PREFIX).removesuffix(TRANSPOSED) in weights
+    }
+    for name in parameters:
+        graph.graph.initializers[name].const_value = None
     with quiet():
         optimizer.optimize_ir(graph)
+    for name, tensor in parameters.items():
+        if name in graph.graph.initializers:
+            graph.graph.initializers[name].const_value = tensor
 
 
 def _broadcast_timestep(graph: ir.Graph) -> None:

@@ -15,8 +15,8 @@ from sdrt.saved_graphs import SavedGraph
 
 __all__ = ["BACKENDS", "Array", "Backend", "Buffer", "Device", "Runtime", "open_runtime"]
 
-# name -> module, imported only when asked for, and which of its runtimes: an execution provider, or the
-# precision that networks compute in; None: the only one, or the quickest that the backend can answer for
+# name -> module, imported only when asked for, and which of its runtimes: an execution provider, a device, or
+# the precision that networks compute in; None: the only one, or the quickest that the backend can answer for
 BACKENDS: Mapping[str, tuple[str, str | None]] = {
     "onnxruntime": ("sdrt.backends.onnxruntime", None),
     "onnxruntime:cuda": ("sdrt.backends.onnxruntime_gpu", "cuda"),
@@ -25,6 +25,9 @@ BACKENDS: Mapping[str, tuple[str, str | None]] = {
     "openvino:f32": ("sdrt.backends.openvino", "f32"),
     "openvino:bf16": ("sdrt.backends.openvino", "bf16"),
     "tensorrt": ("sdrt.backends.tensorrt", None),
+    "aoti": ("sdrt.backends.aoti", None),
+    "aoti:cpu": ("sdrt.backends.aoti", "cpu"),
+    "aoti:cuda": ("sdrt.backends.aoti", "cuda"),
 }
 
 

@@ -13,9 +13,7 @@ from sdrt.errors import InputError
 from sdrt.lora.changes import Adaptation, Change, add
 from sdrt.lora.keys import COMPONENTS
 from sdrt.lora.matching import adapt
-from sdrt.onnx_initializers import Initializer, read_initializers
-
-_TRANSPOSED = ".transposed"  # behind the name of a linear layer that the export stored as [in, out]
+from sdrt.onnx_initializers import TRANSPOSED, Initializer, read_initializers
 
 
 def read_parameters(graph: Path) -> dict[str, tuple[int, ...]]:
@@ -24,7 +22,7 @@ def read_parameters(graph: Path) -> dict[str, tuple[int, ...]]:
     Raises BundleError if the file is damaged.
     """
     return {
-        name.removesuffix(_TRANSPOSED): one.shape[::-1] if name.endswith(_TRANSPOSED) else one.shape
+        name.removesuffix(TRANSPOSED): one.shape[::-1] if name.endswith(TRANSPOSED) else one.shape
         for name, one in read_initializers(graph).items()
     }
 
@@ -53,13 +51,13 @@ def merged_initializers(graph: Path, changes: Mapping[str, Sequence[Change]]) ->
     return {
         name: _merged(stored[name], changes_of_one)
         for parameter, changes_of_one in changes.items()
-        for name in (parameter, parameter + _TRANSPOSED)
+        for name in (parameter, parameter + TRANSPOSED)
         if name in stored
     }
 
 
 def _merged(initializer: Initializer, changes: Sequence[Change]) -> Array:
-    transposed = initializer.name.endswith(_TRANSPOSED)
+    transposed = initializer.name.endswith(TRANSPOSED)
     weight = initializer.read().astype(np.float32, copy=False)
     add(weight.T if transposed else weight, changes)
     with np.errstate(over="ignore"):  # looked at below

@@ -17,6 +17,7 @@ from transformers import CLIPTextModel
 
 from sdrt import manifest
 from sdrt.errors import ExportError
+from sdrt.lora.overrides import read_parameters
 from sdrt_export.fidelity import Trial, measure, run_references
 from sdrt_export.graphs import WORTH_HALVING, write_graph
 from sdrt_export.sources import open_source
@@ -214,3 +215,12 @@ def test_older_opsets_match_too(tiny: Path, tmp_path: Path, opset: int) -> None:
     model = onnx.load(tmp_path / "model.onnx", load_external_data=False)
     assert [entry.version for entry in model.opset_import] == [opset]
     assert len(measure(spec, tmp_path / "model.onnx", trials, "fp32")) == 2
+
+
+def test_parameters_keep_their_names(tiny: Path, tiny_bundle: Path) -> None:
+    """Also small ones, and biases that are all zero: LoRAs and engines look weights up by name."""
+    text_encoder = CLIPTextModel.from_pretrained(tiny / "text_encoder")
+    assert not text_encoder.encoder.layers[0].mlp.fc1.bias.any()
+    expected = {name: tuple(one.shape) for name, one in text_encoder.named_parameters()}
+    found = read_parameters(tiny_bundle / "text_encoder/model.onnx")
+    assert {name: found.get(name) for name in expected} == expected

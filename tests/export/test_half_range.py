@@ -12,10 +12,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
+from diffusers import AutoencoderKL
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from sdrt_export import graphs, half_range
+from sdrt_export import aoti_precision, graphs, half_range
 from sdrt_export.float32 import WIDE, half_values, widen, write_float32
 from sdrt_export.half_range import LARGEST, MARGIN, keep_in_range, trial_inputs
 from sdrt_export.sources import open_model
@@ -104,6 +106,23 @@ def test_only_the_nodes_that_need_it_are_float32(written, loud):
     assert np.linalg.norm(made - expected) / np.linalg.norm(expected) < 1e-2
     onnx.checker.check_model(str(loud))
     assert lint(loud) == []
+
+
+def test_the_same_layers_of_a_module_are_float32(written, loud, tiny):
+    """Engines of AOTInductor are made of the module, not of the graph."""
+    keep_in_range(loud, written[1])
+    wide = aoti_precision.wide_parameters(loud)
+    assert LOUD in wide
+    assert not any("up_blocks.0." in name for name in wide)
+    vae = AutoencoderKL.from_pretrained(tiny / "vae").half().eval()
+    vae.decoder.up_blocks[3].resnets[0].conv2.weight.data *= 2e5
+    latents = torch.from_numpy(LATENTS)
+    with torch.no_grad():
+        assert not vae.decode(latents).sample.isfinite().all()
+        aoti_precision.keep_in_range(vae, wide.__contains__)
+        made = vae.decode(latents).sample.float().numpy()
+    expected = in_float32(loud)
+    assert np.linalg.norm(made - expected) / np.linalg.norm(expected) < 1e-2
 
 
 def test_margin(written, quiet, monkeypatch):

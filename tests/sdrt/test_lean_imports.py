@@ -12,6 +12,7 @@ import pytest
 import sdrt
 
 HEAVY = {"torch", "diffusers", "transformers", "sdrt_export", "sdrt_bench", "onnx", "onnxscript", "scipy"}
+NEED_TORCH = ("aoti", "aoti_weights", "torch_device")  # it is imported when they are used
 SOURCES = sorted(Path(sdrt.__file__).parent.rglob("*.py"))
 
 
@@ -70,8 +71,12 @@ def imported(tree: ast.AST) -> set[str]:
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.name)
 def test_no_source_names_them(file):
-    # the aoti backend may, once it is there: it runs a torch.export package
-    assert file.name == "aoti.py" or not imported(ast.parse(file.read_text())) & HEAVY
+    assert file.stem in NEED_TORCH or not imported(ast.parse(file.read_text())) & HEAVY
+
+
+@pytest.mark.parametrize("module", NEED_TORCH)
+def test_importing_a_backend_does_not_import_torch(tmp_path, module):
+    assert not loaded_after(f"import sdrt.backends.{module}", tmp_path) & HEAVY
 
 
 def test_public_names():
