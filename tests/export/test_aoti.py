@@ -350,6 +350,13 @@ def test_torch_not_installed(monkeypatch):
         open_runtime("aoti")
 
 
+@cpu_only
+@pytest.mark.parametrize("options", [{"level": 4}, {"memory_limit": 1.0}])
+def test_options_for_other_engines(options):
+    with pytest.raises(InputError, match=r"AOTInductor has .*--(builder-level|memory-limit)"):
+        open_builder("aoti", BuilderOptions(**options))
+
+
 def test_no_compiler(monkeypatch):
     from torch._inductor import cpp_builder, exc
 
