@@ -45,8 +45,12 @@ class Builder:
         self.architecture = architecture(self.device)
         cuda = self.device == "cuda"
         self._channels_last, self._fused_projections = True, cuda
-        # that tries several kernels for each product and convolution on the device
         self._autotune = options.level is not None and options.level > _PLAIN
+        if self._autotune and not cuda:
+            # inductor's own products pack weights while it compiles, and there are none then
+            raise InputError(
+                f"AOTInductor has several kernels to choose from on GPUs only; take --builder-level {_PLAIN}"
+            )
         self.settings = {
             "channels_last": str(self._channels_last).lower(),
             "fused_projections": str(self._fused_projections).lower(),

@@ -85,7 +85,17 @@ class Built:
 
 # compiling takes 8 s for the smallest graph: most tests have engines of two graphs, the slow ones of all
 SOME = ("text_encoder", "step")
-WHOLE = pytest.param("whole", marks=pytest.mark.slow)
+MACHINES = [
+    pytest.param("some", marks=cpu_only),
+    pytest.param("whole", marks=[cpu_only, pytest.mark.slow]),
+    pytest.param(
+        "gpu",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no NVIDIA GPU"),
+        ],
+    ),
+]
 
 
 def build(bundle: Path, **shapes) -> Path:
@@ -101,12 +111,12 @@ def cache(tmp_path_factory):
         yield folder
 
 
-@pytest.fixture(scope="session", params=["some", WHOLE])
+@pytest.fixture(scope="session", params=MACHINES)
 def built(request, tiny_bundle, cache, tmp_path_factory):
     """The tiny bundle with engines for pictures 64 to 96 wide; built once, so nothing may change it."""
     bundle = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("aoti") / "tiny"))
     shapes = {"width": Range(64, 64, 96)}
-    if request.param == "whole":
+    if request.param != "some":
         return Built(bundle, build(bundle, **shapes), aoti.Runtime)
     with pytest.MonkeyPatch.context() as patch:
         tasks = engines._tasks
@@ -154,6 +164,7 @@ def test_pictures_are_those_of_onnxruntime(built, settings):
 
 
 @compiles
+@cpu_only
 @pytest.mark.slow
 def test_fp16(tiny, cache, tmp_path):
     """60 dB was seen: onnxruntime's CPU kernels round less often than FP16 does."""
@@ -337,6 +348,13 @@ def test_torch_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'sdrt\[aoti\]'"):
         open_runtime("aoti")
+
+
+@cpu_only
+@pytest.mark.parametrize("options", [{"level": 4}, {"memory_limit": 1.0}])
+def test_options_for_other_engines(options):
+    with pytest.raises(InputError, match=r"AOTInductor has .*--(builder-level|memory-limit)"):
+        open_builder("aoti", BuilderOptions(**options))
 
 
 def test_no_compiler(monkeypatch):
