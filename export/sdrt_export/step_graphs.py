@@ -28,12 +28,12 @@ _TOO_LARGE = 3.4e38  # just below float32's largest: no sum of squares of latent
 def step_graph(precision: str) -> onnx.ModelProto:
     """One denoising step for B samples whose prompts take R rows of the network's batch.
 
-    In, besides what the network gave (out_sample [R, C, h, w] in its own precision):
+    In, besides what the network gave (out_sample [R', C, h, w] in its own precision):
         state       [B, SLOTS, C, h, w]   slot 0 is what the network has just seen, before scaling
         noise       [B, C, h, w]          unit Gaussian noise
         matrix      [B, SLOTS, COLUMNS]   M[k] = [A | b | c] of each sample's sampler
         guidance    [B, G]                weights of each sample's rows
-        rows        [B, G] int64          which rows of the network's batch they weigh
+        rows        [B, G] int64          which rows of the network's last batch they weigh
         owners      [R] int64             which sample each row of the next batch belongs to
         c_in        [B, 1, 1, 1]          scale of the next network input
         finite      [B]                   how many steps have left a finite state
@@ -80,7 +80,8 @@ def step_graph(precision: str) -> onnx.ModelProto:
     return make.model(
         f"step_{precision}",
         inputs={
-            "out_sample": (make.network, ["rows", "channels", "height", "width"]),
+            # not as many as the next batch has where guidance begins or ends
+            "out_sample": (make.network, ["given_rows", "channels", "height", "width"]),
             "state": (make.float32, latents),
             "noise": (make.float32, ["samples", "channels", "height", "width"]),
             "matrix": (make.float32, ["samples", SLOTS, COLUMNS]),

@@ -11,12 +11,15 @@ import subprocess
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import sdrt
-from sdrt.errors import SdrtError
+from sdrt.errors import MissingExtraError, SdrtError
+
+if TYPE_CHECKING:
+    from sdrt.manifest import Manifest
 
 _EXTRAS = {
     "cpu": ("onnxruntime",),
@@ -60,7 +63,7 @@ def examine() -> dict[str, Any]:
         "packages": packages,
         "execution_providers": providers,
         "backends": backends,
-        "can_generate": bool(backends),
+        "can_generate": any(_runs_something(name) for name in backends.values()),
         "can_export": all(packages[name] for name in _EXTRAS["export"]),
         "models": exported_bundles(),
         "auto": dict(_choices()),
@@ -137,17 +140,34 @@ def _backends() -> dict[str, str]:
     return opened
 
 
-def _choices() -> Iterator[tuple[str, dict[str, str]]]:
-    """What `auto` is for each model at its own size, and why."""
+def _models() -> Iterator[tuple[str, Path, Manifest]]:
+    """The bundles that are whole enough to be asked: name, folder, manifest."""
     from sdrt import manifest as manifests
-    from sdrt.choice import choose
     from sdrt.models import exported_bundles, find_bundle
 
     for name in exported_bundles():
         with contextlib.suppress(SdrtError):
             path = find_bundle(name)
-            manifest = manifests.read(path / manifests.FILE_NAME)
-            size = manifest.defaults
+            yield name, path, manifests.read(path / manifests.FILE_NAME)
+
+
+def _runs_something(backend: str) -> bool:
+    """Whether a backend needs no engines, or there is a model that has some for it."""
+    from sdrt.choice import has_engines
+
+    return any(
+        has_engines(backend, path, manifest, manifest.defaults.width, manifest.defaults.height)
+        for _, path, manifest in _models()
+    )
+
+
+def _choices() -> Iterator[tuple[str, dict[str, str]]]:
+    """What `auto` is for each model at its own size, and why."""
+    from sdrt.choice import choose
+
+    for name, path, manifest in _models():
+        size = manifest.defaults
+        with contextlib.suppress(MissingExtraError):  # no backend at all, which is said elsewhere
             choice = choose(path, manifest, width=size.width, height=size.height)
             yield name, {"backend": choice.backend, "why": choice.why}
 

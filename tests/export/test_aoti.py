@@ -320,7 +320,8 @@ def test_small_graphs_as_modules(name):
 
     path = graphs.FOLDER / name
     module = SmallGraph(path)
-    sizes = {"rows": 3, "samples": 2, "rows_per_sample": 2, "channels": 4, "height": 5, "width": 6}
+    sizes = {"rows": 3, "given_rows": 2, "samples": 2, "rows_per_sample": 2}
+    sizes |= {"channels": 4, "height": 5, "width": 6}
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
     feeds = {}

@@ -41,3 +41,14 @@ def test_pixels_are_rounded_and_clamped(dtype, name):
     expected = np.round(np.clip(values[:8].astype(np.float32) / 2 + 0.5, 0, 1) * 255)
     np.testing.assert_array_equal(device.download(buffers["pixels"])[:8, 0, 0, 0], expected)
     np.testing.assert_array_equal(device.download(buffers["finite"]), [True] * 8 + [False] * 2)
+
+
+@pytest.mark.parametrize("precision", step_graphs.PRECISIONS)
+def test_axes_of_one_name_have_one_size(precision):
+    """TensorRT and torch.export hold axes of one name to be equal: where guidance ends, rows become fewer."""
+    graph = step_graphs.step_graph(precision).graph
+    axes = {
+        value.name: value.type.tensor_type.shape.dim[0].dim_param for value in (*graph.input, *graph.output)
+    }
+    assert axes["owners"] == axes["sample"]
+    assert axes["out_sample"] not in (axes["sample"], axes["state"])
