@@ -86,11 +86,7 @@ def _measure(path: Path, inputs: Mapping[str, Tensor]) -> dict[str, float]:
     widen(model)
     there = {name for node in model.graph.node for name in node.output}
     names = [name for name in names if name + WIDE in there]
-    for name in names:
-        magnitude = helper.make_node("Abs", [name + WIDE], [f"{name}{_PROBED}.all"])
-        peak = helper.make_node("ReduceMax", [f"{name}{_PROBED}.all"], [name + _PROBED], keepdims=0)
-        model.graph.node.extend([magnitude, peak])
-        model.graph.output.append(helper.make_tensor_value_info(name + _PROBED, TensorProto.FLOAT, []))
+    _probe(model, names)
     probed = path.with_name(_TEMPORARY)
     try:
         probed.write_bytes(model.SerializeToString())
@@ -101,6 +97,28 @@ def _measure(path: Path, inputs: Mapping[str, Tensor]) -> dict[str, float]:
     finally:
         probed.unlink(missing_ok=True)
     return {name: float(peak) for name, peak in zip(names, peaks, strict=True)}
+
+
+def _probe(model: onnx.ModelProto, names: list[str]) -> None:
+    """Give the largest magnitude of values that are there in FP32 as outputs of the graph.
+
+    Each is found behind the node that makes the value: nodes run in their order in the file, and at its end
+    all values would have to be kept until then, 10 GB for a VAE.
+    """
+    wanted = {name + WIDE: name for name in names}
+    nodes = []
+    for node in model.graph.node:
+        nodes.append(node)
+        for output in node.output:
+            if (name := wanted.get(output)) is not None:
+                magnitudes = f"{name}{_PROBED}.all"
+                nodes.append(helper.make_node("Abs", [output], [magnitudes]))
+                nodes.append(helper.make_node("ReduceMax", [magnitudes], [name + _PROBED], keepdims=0))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.output.extend(
+        helper.make_tensor_value_info(name + _PROBED, TensorProto.FLOAT, []) for name in names
+    )
 
 
 def _pictures(size: int) -> Tensor:
