@@ -190,7 +190,6 @@ def has_engines(backend: str, bundle: Path, manifest: Manifest, width: int, heig
     for folder in bundle.glob(f"{family}-{'cpu' if device == 'cpu' else 'sm'}*"):
         with contextlib.suppress(BundleError):
             for one in EngineFolder.at(folder).read():
-                fits = width in one.profile.width and height in one.profile.height
-                if (one.graph, one.digest) == ("unet", digest) and fits:
+                if (one.graph, one.digest) == ("unet", digest) and one.profile.makes(width, height):
                     return True
     return False

@@ -63,6 +63,10 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     width: Range
     chunks: Range = Range.at(1)
 
+    def makes(self, width: int, height: int) -> bool:
+        """Whether it has pictures of this size."""
+        return width in self.width and height in self.height
+
     @property
     def name(self) -> str:
         """Short, as in the name of a file."""

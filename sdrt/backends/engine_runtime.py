@@ -13,6 +13,7 @@ from sdrt.backends.protocol import Array, Buffer, Device
 from sdrt.bundle import Bundle
 from sdrt.engines import Engine, EngineFolder, EngineKind, bundle_graph
 from sdrt.errors import EngineError, InputError
+from sdrt.profiles import Profile
 from sdrt.saved_graphs import SavedGraph
 
 
@@ -44,6 +45,7 @@ class EngineRuntime(ABC):
         self._version = version
         self._bundle: Bundle | None = None
         self._trusted = False
+        self._unets: list[Profile] = []
 
     @abstractmethod
     def open(self, engine: Engine, path: Path, overrides: Mapping[str, Array]) -> LoadedEngine:
@@ -58,15 +60,14 @@ class EngineRuntime(ABC):
         return self
 
     def pictures_at_once(self, width: int, height: int) -> int | None:
-        """The most that its engines make of this size in one batch.
+        """The most that the engines of the U-Net, once it is loaded, make of this size in one batch.
 
         Raises InputError naming the sizes that there are engines for if this is none of them.
         """
-        folder = self._folder()
-        unets = [engine.profile for engine in folder.read() if engine.graph == "unet"]
-        fit = [one.pictures.max for one in unets if width in one.width and height in one.height]
+        fit = [one.pictures.max for one in self._unets if one.makes(width, height)]
         if not fit:
-            sizes = dict.fromkeys(f"{one.width}x{one.height}" for one in unets)
+            folder = self._folder()
+            sizes = dict.fromkeys(f"{one.width}x{one.height}" for one in self._unets)
             raise InputError(
                 f"no {self.kind} engine of {folder.bundle} makes {width}x{height}, only {', '.join(sizes)}; "
                 f"ask for that, or {folder.mend} --width {width} --height {height}"
@@ -90,6 +91,8 @@ class EngineRuntime(ABC):
         assert self._bundle is not None
         name, digest = bundle_graph(self._bundle, graph, graphs.FOLDER)
         found = folder.find(name, digest, trusted=self._trusted)
+        if name == "unet":
+            self._unets = [engine.profile for engine, _ in found]
         return EngineGraph(self, folder, found, overrides)
 
     def _folder(self) -> EngineFolder:
