@@ -12,7 +12,6 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -135,13 +134,8 @@ def graphs_digest(manifest: Manifest) -> str:
 
 def installed(backend: str) -> dict[str, str]:
     """The versions of a backend's libraries that are installed."""
-    found = {}
-    for name in LIBRARIES[backend.partition(":")[0]]:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    named = {name: this_machine.installed_version(name) for name in LIBRARIES[backend.partition(":")[0]]}
+    return {name: version for name, version in named.items() if version is not None}
 
 
 def _file() -> Path:

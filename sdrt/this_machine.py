@@ -1,4 +1,4 @@
-"""What is compiled or measured on a machine holds for that machine: its processor and its GPUs."""
+"""What is compiled or measured on a machine holds for its processor, its GPUs and its libraries."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import platform
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 
@@ -34,3 +35,11 @@ def gpus() -> tuple[str, ...]:
             lines = file.read_text(encoding="utf-8").splitlines()
             models += [line.split(":", 1)[1].strip() for line in lines if line.startswith("Model:")]
     return tuple(models)
+
+
+def installed_version(package: str) -> str | None:
+    """Of a distribution; None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

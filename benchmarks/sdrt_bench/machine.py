@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from sdrt.cli.doctor import gpus
+from sdrt.this_machine import installed_version
 
 _PACKAGES = (
     "sdrt", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tokenizers", "torch",
@@ -26,7 +26,7 @@ def describe() -> dict[str, Any]:
         "gpus": ", ".join(gpus()) or None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: installed_version(name) for name in _PACKAGES},
     }
 
 
@@ -48,11 +48,4 @@ def _memory_gb() -> int | None:
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9)
     except (AttributeError, ValueError, OSError):  # no such function, no such name
-        return None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
         return None

@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 
 from sdrt.backends.aoti import architecture, load_package, open_torch
 from sdrt.backends.aoti_constants import METADATA_KEY, encode
+from sdrt.backends.torch_failures import first_line
 from sdrt.engines import EngineKind
 from sdrt.errors import BackendUnavailableError, EngineError, ExportError, InputError
 
@@ -90,8 +91,7 @@ class Builder:
                     program.exported, package_path=str(target), inductor_configs=settings
                 )
         except Exception as error:  # of many kinds: inductor's, Triton's, the C++ compiler's
-            line = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ExportError(f"AOTInductor cannot compile {task.graph}: {line}") from error
+            raise ExportError(f"AOTInductor cannot compile {task.graph}: {first_line(error)}") from error
 
 
 def _check_compiler() -> None:

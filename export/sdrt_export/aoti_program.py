@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from sdrt.backends.aoti_constants import Constant
+from sdrt.backends.torch_failures import first_line
 from sdrt.errors import ExportError
 from sdrt.onnx_initializers import TRANSPOSED, read_initializers
 from sdrt.profiles import ShapeRange
@@ -172,8 +173,7 @@ def _export(task: EngineTask, module: nn.Module, axes: Mapping[str, Axes], devic
                 module.to(device), tuple(example), dynamic_shapes=(tuple(dynamic),), strict=False
             )
     except Exception as error:  # of many kinds: dynamo's, those of shapes, the operators'
-        line = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ExportError(f"torch.export cannot trace {task.graph}: {line}") from error
+        raise ExportError(f"torch.export cannot trace {task.graph}: {first_line(error)}") from error
 
 
 def _ranges(task: EngineTask, axes: Mapping[str, Axes]) -> dict[str, tuple[int, int, int]]:

@@ -9,7 +9,6 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,10 +47,11 @@ def examine() -> dict[str, Any]:
     """What this machine has, as `sdrt doctor --json` prints it."""
     from sdrt.models import ENGINES, exported_bundles
     from sdrt.saved_graphs import saved_graphs_folder, saved_size
+    from sdrt.this_machine import installed_version
     from sdrt.verified import cache_folder
 
     graphs = saved_graphs_folder()
-    packages = {name: _version(name) for names in (_BASE, *_EXTRAS.values()) for name in names}
+    packages = {name: installed_version(name) for names in (_BASE, *_EXTRAS.values()) for name in names}
     providers, backends = _providers(), _backends()
     return {
         "sdrt": sdrt.__version__,
@@ -112,13 +112,6 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     for task in ("generate", "export"):
         yield f"can {task}: {'yes' if report[f'can_{task}'] else 'no'}"
     yield from report["mend"]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _providers() -> list[str]:
