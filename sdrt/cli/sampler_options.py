@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from sdrt.samplers import SigmaSchedule
 
-_OPTIONS = (
+OPTIONS = (
     click.option(
         "--spacing",
         type=click.Choice(["leading", "trailing", "linspace"]),
@@ -28,7 +28,7 @@ _OPTIONS = (
 
 def sampler_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a command with them."""
-    for option in reversed(_OPTIONS):
+    for option in reversed(OPTIONS):
         command = option(command)
     return command
 
