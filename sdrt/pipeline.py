@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from sdrt import manifest as manifests
 from sdrt import metadata
 from sdrt.backends import Array, Backend, Runtime, open_runtime
+from sdrt.batches import Limits, Placed, Prepared, Preparing, batches
 from sdrt.bundle import DEMO, Bundle, Verify
 from sdrt.choice import AUTO, choose
 from sdrt.conditioning import Conditioner
 from sdrt.decode import Decoder
 from sdrt.deep_cache import DeepCache
-from sdrt.denoise import Conditions, Denoising, Sample, StepGraph, initial_latents
+from sdrt.denoise import Denoising, Sample, StepGraph, initial_latents
 from sdrt.encode import Encoder
 from sdrt.errors import BundleError
 from sdrt.image_files import check_output, save_png
@@ -27,7 +28,6 @@ from sdrt.lora import NO_LORAS, Adaptation, adapt_bundle, merged_initializers
 from sdrt.manifest import GraphEntry, GraphName, Manifest, TextSettings
 from sdrt.noise import NoiseGenerator
 from sdrt.request import Request, resolve_request
-from sdrt.samplers import SamplerTable
 from sdrt.saved_graphs import SavedGraph, saved_graphs_folder
 from sdrt.shown_picture import MaskedPicture, PictureToChange
 from sdrt.text_encoder import TextEncoder
@@ -48,12 +48,21 @@ _MAY_BE_ROUNDED: frozenset[GraphName] = frozenset({"unet", "unet_shallow", "vae_
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a request is: picture `first` of `request.count` and its batch, after `done` of `evaluations`."""
+    """Where a run of `total` pictures is: `first` were made before; this batch is after `done` of `evaluations`.
+
+    requests: one for each picture of the batch.
+    """
 
     first: int
-    batch: int
+    total: int
+    requests: tuple[Request, ...]
     done: int
     evaluations: int
+
+    @property
+    def batch(self) -> int:
+        """How many pictures are made at once."""
+        return len(self.requests)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,58 +200,76 @@ class Pipeline:
         return list(self.run(resolve_request(self.manifest, prompt, **settings)))
 
     def run(
-        self, request: Request, on_step: Callable[[Progress], None] = lambda _: None
+        self, requests: Request | Sequence[Request], on_step: Callable[[Progress], None] = lambda _: None
     ) -> Iterator[Picture]:
-        """Make the pictures of a request batch by batch, yielding each as soon as it is there.
+        """Make the pictures of one request or of several; each is yielded in its turn, as soon as it is there.
 
-        on_step is called before the first and after every evaluation of the network; what it raises stops
-        the loop.
+        Those that can be (`sdrt.batches`) are made at once, also of different requests; each is what it would
+        be alone. on_step is called before the first and after every evaluation of the network; what it raises
+        stops the loop, and so does closing the iterator.
         """
-        table = request.compile(self.manifest)
-        conditions = self._conditioner.conditions(request, table)
-        picture = self._shown(request)
-        deep_cache = self._deep_cache(request)
-        batch = self._batch(request)
-        for first in range(0, request.count, batch):
-            requests = [
-                replace(request, seed=(request.seed + i) % 2**64, count=1)
-                for i in range(first, min(first + batch, request.count))
-            ]
-            denoising = Denoising(
-                self.runtime,
-                self._unet,
-                self._step,
-                [self._sample(one, table, conditions, picture) for one in requests],
-                self._latent_shape(request),
-                deep_cache=deep_cache,
+        asked = [requests] if isinstance(requests, Request) else requests
+        preparing = Preparing(
+            table=lambda request: request.compile(self.manifest),
+            conditions=self._conditioner.conditions,
+            shown=self._shown,
+        )
+        total = sum(one.count for one in asked)
+        made: dict[int, Picture] = {}
+        begun = turn = 0
+        for batch in batches(asked, preparing, self._limits(asked)):
+            denoising = self._denoising(batch)
+            at = Progress(
+                first=begun,
+                total=total,
+                requests=tuple(one.request for one in batch),
+                done=0,
+                evaluations=denoising.evaluations,
             )
-            at = Progress(first=first, batch=len(requests), done=0, evaluations=denoising.evaluations)
             on_step(at)
             for done in denoising:
                 on_step(replace(at, done=done))
-            for one, pixels in zip(requests, self._decoder.decode(denoising), strict=True):
-                texts = metadata.texts(one, self.manifest, self.runtime.name, self.loras, self.embeddings)
-                yield Picture(pixels=pixels, request=one, texts=texts)
+            for one, pixels in zip(batch, self._decoder.decode(denoising), strict=True):
+                made[one.index] = self._picture(one.request, pixels)
+            begun += len(batch)
+            while turn in made:  # each batch has the first that is left, so it is its turn
+                yield made.pop(turn)
+                turn += 1
 
-    def _batch(self, request: Request) -> int:
-        """How many pictures are made at once."""
-        limit = self.runtime.pictures_at_once(request.width, request.height)
-        if limit is None:
-            limit = min(max(_BATCH_PIXELS // (request.width * request.height), 1), _MAX_BATCH)
-        return limit
+    def _denoising(self, batch: Sequence[Placed]) -> Denoising:
+        first = batch[0].request
+        return Denoising(
+            self.runtime,
+            self._unet,
+            self._step,
+            [self._sample(one.request, one.prepared) for one in batch],
+            self._latent_shape(first),
+            deep_cache=self._deep_cache(first),
+        )
 
-    def _sample(
-        self,
-        request: Request,
-        table: SamplerTable,
-        conditions: Conditions,
-        picture: MaskedPicture | PictureToChange | None,
-    ) -> Sample:
+    def _picture(self, request: Request, pixels: NDArray[np.uint8]) -> Picture:
+        texts = metadata.texts(request, self.manifest, self.runtime.name, self.loras, self.embeddings)
+        return Picture(pixels=pixels, request=request, texts=texts)
+
+    def _limits(self, requests: Sequence[Request]) -> Limits:
+        """Raises InputError for a size that there is no engine for."""
+        sizes = {(one.width, one.height) for one in requests}
+        of_engines = {size: self.runtime.pictures_at_once(*size) for size in sizes}
+        most = {
+            (width, height): min(max(_BATCH_PIXELS // (width * height), 1), _MAX_BATCH)
+            if known is None
+            else known
+            for (width, height), known in of_engines.items()
+        }
+        return Limits(most=most, same_rows=any(known is not None for known in of_engines.values()))
+
+    def _sample(self, request: Request, prepared: Prepared) -> Sample:
         """One picture to be. Noise is drawn in diffusers' order: initial latents, then what it is shown."""
         noise = NoiseGenerator(request.seed)
+        table, conditions = prepared.table, prepared.conditions
         latents = initial_latents(table, noise, self._latent_shape(request))
-        if picture is not None:
-            conditions = picture.condition(conditions, noise)
+        if prepared.shown is not None:
+            conditions = prepared.shown.condition(conditions, noise)
         return Sample(table=table, conditions=conditions, latents=latents, noise=noise)
 
     def _shown(self, request: Request) -> MaskedPicture | PictureToChange | None:

@@ -104,7 +104,7 @@ def _progress_bar(request: Request) -> Iterator[Callable[[Progress], None]]:
             name = f"picture {last}" if at.batch == 1 else f"pictures {at.first + 1}-{last}"
             bars.update(
                 task,
-                description=f"{name} of {request.count}",
+                description=f"{name} of {at.total}",
                 completed=at.done,
                 total=at.evaluations,
                 rate=f"{rate:.2f} it/s" if at.done else "",
