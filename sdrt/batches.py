@@ -19,7 +19,7 @@ from sdrt.request import Request
 if TYPE_CHECKING:
     from sdrt.denoise import Conditions
     from sdrt.samplers import SamplerTable
-    from sdrt.shown_picture import MaskedPicture, PictureToChange
+    from sdrt.starting_picture import GivenPicture
 
 # pictures that are looked at to fill a batch; those made early wait for their turn, 50 MB at 512x512
 _LOOK_AHEAD = 64
@@ -33,7 +33,7 @@ class Preparing:
 
     table: Callable[[Request], SamplerTable]
     conditions: Callable[[Request, SamplerTable], Conditions]
-    shown: Callable[[Request], MaskedPicture | PictureToChange | None]
+    given: Callable[[Request], GivenPicture | None]
 
 
 class Prepared:
@@ -54,9 +54,9 @@ class Prepared:
         return self._preparing.conditions(self.request, self.table)
 
     @cached_property
-    def shown(self) -> MaskedPicture | PictureToChange | None:
-        """The picture that the model is shown."""
-        return self._preparing.shown(self.request)
+    def given(self) -> GivenPicture | None:
+        """The picture that the request gives."""
+        return self._preparing.given(self.request)
 
     @cached_property
     def tokens(self) -> int:

@@ -39,14 +39,22 @@ def embed_guidance(guidance_scale: float, width: int) -> Array:
     return np.concatenate([np.sin(angles), np.cos(angles)]).astype(np.float32)
 
 
+# texts whose states are averaged, with their shares; mostly there is one
+_Texts = tuple[tuple[Segments, float], ...]
+
+
 @dataclass(frozen=True)
 class _Weighted:
     """A row: what it says at each step, and its weights in the prediction with guidance and without."""
 
-    plan: PartPlan
+    plans: tuple[tuple[PartPlan, float], ...]
     weight: float
     unguided: float
     negative: bool = False
+
+    def at(self, step: int) -> _Texts:
+        """What a step, the first being 1, is told."""
+        return tuple((plan.at(step), share) for plan, share in self.plans)
 
 
 class Conditioner:
@@ -64,7 +72,7 @@ class Conditioner:
         prompts = self._prompts(request)
         # AUTOMATIC1111 counts steps from 0 and takes the first text that lasts at least as long
         steps = [max(int(step), 1) for step in table.steps]
-        told = [[(prompt.plan.at(step), prompt.negative) for prompt in prompts] for step in steps]
+        told = [[(prompt.at(step), prompt.negative) for prompt in prompts] for step in steps]
         row = self._rows(request, dict.fromkeys(one for evaluation in told for one in evaluation))
         rows = [[row(*one) for one in evaluation] for evaluation in told]
         guided = [request.is_guided(int(step)) for step in table.steps]
@@ -82,24 +90,27 @@ class Conditioner:
             encoder.close()
 
     def _prompts(self, request: Request) -> list[_Weighted]:
-        parts, negative = request.prompts()
+        parts, negative, shares = request.prompts()
         scale = 1.0 if self._settings.guidance_embedding is not None else request.guidance_scale
-        plain = [part.weight for part in parts]
+        plain = [1.0] if shares else [part.weight for part in parts]
         weights = [scale * weight for weight in plain]
+        rows = [tuple(zip(parts, shares, strict=True))] if shares else [((part, 1.0),) for part in parts]
         prompts = [
-            _Weighted(negative, 1.0 - sum(weights), 1.0 - sum(plain), negative=True),
-            *map(_Weighted, parts, weights, plain),
+            _Weighted(((negative, 1.0),), 1.0 - sum(weights), 1.0 - sum(plain), negative=True),
+            *map(_Weighted, rows, weights, plain),
         ]
         kept = [prompt for prompt in prompts if prompt.weight != 0.0 or prompt.unguided != 0.0]
         guided = len(kept) > 1 or kept[0].negative
         # an edit model's guidance towards its picture starts from the row of the negative prompt
         return prompts if self._settings.picture == "edit" and guided else kept
 
-    def _rows(
-        self, request: Request, texts: Iterable[tuple[Segments, bool]]
-    ) -> Callable[[Segments, bool], Row]:
-        """What makes the row of a text, positive or negative; rows of all `texts` are equally long."""
-        called = {text: "negative prompt" if negative else "prompt" for text, negative in texts}
+    def _rows(self, request: Request, texts: Iterable[tuple[_Texts, bool]]) -> Callable[[_Texts, bool], Row]:
+        """What makes the row of texts, positive or negative; rows of all `texts` are equally long."""
+        called = {
+            text: "negative prompt" if negative else "prompt"
+            for averaged, negative in texts
+            for text, _ in averaged
+        }
         distinct = list(called)
         chunked = {
             encoder: [encoder.chunks(text, called=name) for text, name in called.items()]
@@ -112,8 +123,15 @@ class Conditioner:
         }
 
         @cache
-        def row(text: Segments, negative: bool) -> Row:
-            made = self._encode({encoder: own[text] for encoder, own in windows.items()}, request.clip_skip)
+        def row(averaged: _Texts, negative: bool) -> Row:
+            encoded = [
+                (
+                    self._encode({encoder: own[text] for encoder, own in windows.items()}, request.clip_skip),
+                    share,
+                )
+                for text, share in averaged
+            ]
+            made = encoded[0][0] if len(encoded) == 1 else _average(encoded)
             if negative and self._settings.zeros_without_negative and not request.negative_prompt:
                 made = {name: np.zeros_like(states) for name, states in made.items()}
             if self._settings.time_ids is not None:
@@ -149,3 +167,11 @@ class Conditioner:
         score = _NEGATIVE_AESTHETIC_SCORE if negative else _AESTHETIC_SCORE
         last = size if self._settings.time_ids == "sizes" else (score,)
         return np.array([*size, 0, 0, *last], np.float32)
+
+
+def _average(encoded: Sequence[tuple[dict[str, Array], float]]) -> dict[str, Array]:
+    """Of hidden states, and of what stands for the whole prompt; the shares add up to 1."""
+    shares = np.array([share for _, share in encoded], np.float32)
+    return {
+        name: np.tensordot(shares, np.stack([one[name] for one, _ in encoded]), 1) for name in encoded[0][0]
+    }

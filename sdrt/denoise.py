@@ -56,29 +56,49 @@ def _latest(first: _T, changes: Mapping[int, _T], k: int) -> _T:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Held:
+    """Latents that a run may not change, except where it is free.
+
+    free: [h, w] bool. latents: [C, h, w] float32, what every step puts back elsewhere, with `noise`
+    [C, h, w] float32, always the same, as loud as the next noise level is.
+    """
+
+    free: NDArray[np.bool_]
+    latents: Array
+    noise: Array
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """One picture to be.
 
     latents: where the run starts, [C, h, w] float32 in the sampler's own scale. noise: the stream that later
-    noise comes from.
+    noise comes from. held: None if all of the picture may change.
     """
 
     table: SamplerTable
     conditions: Conditions
     latents: Array
     noise: NoiseGenerator
+    held: Held | None = None
 
 
 def initial_latents(table: SamplerTable, noise: NoiseGenerator, shape: tuple[int, int, int]) -> Array:
     """Where a run from nothing but noise starts: [C, h, w] float32, the next of `noise`, scaled."""
+    latents: Array = np.float32(table.initial_scale) * initial_noise(noise, shape)
+    return latents
+
+
+def initial_noise(noise: NoiseGenerator, shape: tuple[int, int, int]) -> Array:
+    """The first of a run: [C, h, w] float32, the next of `noise`."""
     try:
-        latents: Array = noise.randn((1, *shape))[0] * np.float32(table.initial_scale)
+        drawn: Array = noise.randn((1, *shape))[0]
     except (MemoryError, ValueError):  # numpy's ValueError: more than an address can count
         wanted = 4e-9 * math.prod(shape)
         raise ComputeError(
             f"out of memory: {wanted:.1f} GB were wanted for the noise; lower the size or the count"
         ) from None
-    return latents
+    return drawn
 
 
 class StepGraph:
@@ -126,6 +146,9 @@ class Denoising:
             "noise": self._empty((len(samples), *shape), "float32"),
             "matrix": self._empty((len(samples), SLOTS, COLUMNS), "float32"),
             "c_in": self._empty((len(samples), 1, 1, 1), "float32"),
+            "free": self._empty((len(samples), SLOTS, 1, *shape[1:]), "float32"),
+            "held": self._empty((len(samples), 2, *shape), "float32"),
+            "hold": self._empty((len(samples), SLOTS, 2), "float32"),
         }
         self._buffers = {first: self._phase_buffers(phase) for first, phase in self._plan.phases.items()}
         self._bound: list[tuple[int, int] | None] = [None, None]
@@ -173,6 +196,8 @@ class Denoising:
             (self._shallow if k in plan.reusing else self._unet).run()
             upload(plan.matrices[k], shared["matrix"])
             upload(plan.c_in[k + 1], shared["c_in"])
+            if plan.holds:
+                upload(plan.hold[k], shared["hold"])
             if plan.noisy[k].any():
                 upload(self._draw_noise(k), shared["noise"])
             self._run_step((k + 1) % 2, plan.first_of(k), plan.first_of(k + 1))
@@ -192,7 +217,22 @@ class Denoising:
         upload(np.zeros(shared["noise"].shape, np.float32), shared["noise"])
         upload(np.broadcast_to(_IDENTITY, shared["matrix"].shape), shared["matrix"])
         upload(plan.c_in[0], shared["c_in"])
+        upload(np.zeros(shared["hold"].shape, np.float32), shared["hold"])
+        self._hold([None for _ in self._samples])
         self._run_step(0, 0, 0)
+        if plan.holds:
+            self._hold([sample.held for sample in self._samples])
+
+    def _hold(self, held: Sequence[Held | None]) -> None:
+        """Lay what each sample is held to; with None a step has its way everywhere."""
+        free = np.ones(self._shared["free"].shape, np.float32)
+        latents = np.zeros(self._shared["held"].shape, np.float32)
+        for b, one in enumerate(held):
+            if one is not None:
+                free[b, 0] = one.free
+                latents[b] = np.where(one.free, 0, np.stack([one.latents, one.noise]))
+        self._device.upload(free, self._shared["free"])
+        self._device.upload(latents, self._shared["held"])
 
     def _run_step(self, which: int, now: int, then: int) -> None:
         """Read what the rows of phase `now` gave, and lay the network input for those of phase `then`."""
@@ -256,7 +296,8 @@ class _Plan:
     """What the host uploads: B samples, E evaluations.
 
     A sample whose table is shorter than the longest stands still, with the identity for its matrix.
-    changes: the evaluations at which a row is told another thing than before. phases: by first evaluation.
+    hold: how much of its latents and noise a sample is held to after each evaluation. changes: the
+    evaluations at which a row is told another thing than before. phases: by first evaluation.
     reusing: the evaluations that run the shallow graph.
     """
 
@@ -266,6 +307,9 @@ class _Plan:
         self.timesteps = np.zeros((evaluations, batch), np.float32)
         self.c_in = np.ones((evaluations + 1, batch, 1, 1, 1), np.float32)
         self.noisy = np.zeros((evaluations, batch), bool)
+        self.hold = np.zeros((evaluations, batch, SLOTS, 2), np.float32)
+        self.hold[..., 0, 0] = 1.0  # after the last evaluation there is no noise
+        self.holds = any(sample.held is not None for sample in samples)
         for b, sample in enumerate(samples):
             table, length = sample.table, sample.table.evaluations
             self.matrices[:length, b] = table.matrices
@@ -273,6 +317,7 @@ class _Plan:
             self.timesteps[length:, b] = table.timesteps[-1]
             self.c_in[:length, b, 0, 0, 0] = table.c_in
             self.noisy[:length, b] = table.noisy
+            self.hold[: length - 1, b, 0] = np.stack([table.alphas[1:], table.sigmas[1:]], axis=-1)
         told = [sample.conditions for sample in samples]
         self.changes = {k for one in told for k in one.changes}
         firsts = {0, *(k for one in told for k in one.reweighed if k < evaluations)}

@@ -67,6 +67,20 @@ class NoiseGenerator:
         return [float(b) * 2.0**-53 for b in bits]
 
 
+def slerp(start: NDArray[np.float32], end: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+    """From one noise, `share` of the way to another, float32: spherical interpolation (Shoemake 1985).
+
+    The angle is that between both as vectors; so what is in between is as loud as they are, and still noise.
+    """
+    a, b = start.astype(np.float64).ravel(), end.astype(np.float64).ravel()
+    angle = np.arccos(np.clip(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)), -1.0, 1.0))
+    if np.sin(angle) < 1e-6:  # the same noise twice
+        return start
+    mixed = (np.sin((1.0 - share) * angle) * a + np.sin(share * angle) * b) / np.sin(angle)
+    slerped: NDArray[np.float32] = mixed.astype(np.float32).reshape(start.shape)
+    return slerped
+
+
 def _box_muller(uniforms: NDArray[np.float32]) -> NDArray[np.float32]:
     # uniforms: [blocks * 16]; of each block the first 8 give radii, the last 8 angles
     u, v = uniforms.reshape(-1, 2, _BLOCK // 2).swapaxes(0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,16 +21,18 @@ from sdrt.choice import AUTO, choose
 from sdrt.conditioning import Conditioner
 from sdrt.decode import Decoder
 from sdrt.deep_cache import DeepCache
-from sdrt.denoise import Denoising, Sample, StepGraph, initial_latents
+from sdrt.denoise import Denoising, Sample, StepGraph, initial_noise
 from sdrt.encode import Encoder
 from sdrt.errors import BundleError
 from sdrt.image_files import check_output, save_png
 from sdrt.lora import NO_LORAS, Adaptation, adapt_bundle, merged_initializers
 from sdrt.manifest import GraphEntry, GraphName, Manifest, TextSettings
-from sdrt.noise import NoiseGenerator
+from sdrt.noise import NoiseGenerator, slerp
 from sdrt.request import Request, resolve_request
 from sdrt.saved_graphs import SavedGraph, saved_graphs_folder
 from sdrt.shown_picture import MaskedPicture, PictureToChange
+from sdrt.source_images import Placement, read_source
+from sdrt.starting_picture import GivenPicture, StartingPicture
 from sdrt.text_encoder import TextEncoder
 from sdrt.textual_inversion import Embedding, add_embeddings, check_encoders, read_embedding
 from sdrt.tokenizer import PromptTokenizer
@@ -48,7 +51,7 @@ _MAY_BE_ROUNDED: frozenset[GraphName] = frozenset({"unet", "unet_shallow", "vae_
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run of `total` pictures is: `first` were made before; this batch is after `done` of `evaluations`.
+    """Where a run of `total` pictures is: after `first` of them, and `done` of `evaluations` of this batch.
 
     requests: one for each picture of the batch.
     """
@@ -111,11 +114,7 @@ class Pipeline:
         self._conditioner = Conditioner(encoders, bundle.manifest.conditioning)
         self._unet = self._load("unet")
         self._shallow: Backend | None = None
-        self._encoder = (
-            Encoder(runtime, self._load("vae_encoder"), bundle.manifest.vae)
-            if bundle.manifest.conditioning.picture is not None
-            else None
-        )
+        self._loaded_encoder: Encoder | None = None
         precise = self._precise_decoder if "vae_decoder_fp32" in bundle.manifest.graphs else None
         self._decoder = Decoder(runtime, self._load("vae_decoder"), bundle.manifest.vae, precise=precise)
         self._step = StepGraph(runtime, self._unet.inputs["sample"].dtype)
@@ -174,7 +173,7 @@ class Pipeline:
 
     def close(self) -> None:
         """Free the graphs; the pipeline cannot be used after. Leaving a `with` block does it too."""
-        for stage in (self._conditioner, self._step, self._decoder, self._encoder):
+        for stage in (self._conditioner, self._step, self._decoder, self._loaded_encoder):
             if stage is not None:
                 stage.close()
         for unet in filter(None, (self._unet, self._shallow)):
@@ -202,7 +201,7 @@ class Pipeline:
     def run(
         self, requests: Request | Sequence[Request], on_step: Callable[[Progress], None] = lambda _: None
     ) -> Iterator[Picture]:
-        """Make the pictures of one request or of several; each is yielded in its turn, as soon as it is there.
+        """Make the pictures of one request or of several; each is yielded in its turn, once it is there.
 
         Those that can be (`sdrt.batches`) are made at once, also of different requests; each is what it would
         be alone. on_step is called before the first and after every evaluation of the network; what it raises
@@ -212,7 +211,7 @@ class Pipeline:
         preparing = Preparing(
             table=lambda request: request.compile(self.manifest),
             conditions=self._conditioner.conditions,
-            shown=self._shown,
+            given=self._given,
         )
         total = sum(one.count for one in asked)
         made: dict[int, Picture] = {}
@@ -230,7 +229,7 @@ class Pipeline:
             for done in denoising:
                 on_step(replace(at, done=done))
             for one, pixels in zip(batch, self._decoder.decode(denoising), strict=True):
-                made[one.index] = self._picture(one.request, pixels)
+                made[one.index] = self._picture(one, pixels)
             begun += len(batch)
             while turn in made:  # each batch has the first that is left, so it is its turn
                 yield made.pop(turn)
@@ -247,7 +246,10 @@ class Pipeline:
             deep_cache=self._deep_cache(first),
         )
 
-    def _picture(self, request: Request, pixels: NDArray[np.uint8]) -> Picture:
+    def _picture(self, placed: Placed, pixels: NDArray[np.uint8]) -> Picture:
+        request, given = placed.request, placed.prepared.given
+        if given is not None:
+            pixels = given.source.paint_into(pixels, request.mask_blur)
         texts = metadata.texts(request, self.manifest, self.runtime.name, self.loras, self.embeddings)
         return Picture(pixels=pixels, request=request, texts=texts)
 
@@ -264,20 +266,41 @@ class Pipeline:
         return Limits(most=most, same_rows=any(known is not None for known in of_engines.values()))
 
     def _sample(self, request: Request, prepared: Prepared) -> Sample:
-        """One picture to be. Noise is drawn in diffusers' order: initial latents, then what it is shown."""
+        """One picture to be. Noise is drawn in diffusers' order: for its start, then for what is shown."""
         noise = NoiseGenerator(request.seed)
-        table, conditions = prepared.table, prepared.conditions
-        latents = initial_latents(table, noise, self._latent_shape(request))
-        if prepared.shown is not None:
-            conditions = prepared.shown.condition(conditions, noise)
-        return Sample(table=table, conditions=conditions, latents=latents, noise=noise)
+        table, conditions, given = prepared.table, prepared.conditions, prepared.given
+        draw = partial(self._first_noise, request, noise)
+        if given is None or given.start is None:
+            latents, held = np.float32(table.initial_scale) * draw(), None
+        else:
+            latents, held = given.start.begin(table, noise, draw)
+        if given is not None and given.shown is not None:
+            conditions = given.shown.condition(conditions, noise)
+        return Sample(table=table, conditions=conditions, latents=latents, noise=noise, held=held)
 
-    def _shown(self, request: Request) -> MaskedPicture | PictureToChange | None:
-        if self._encoder is None:
+    def _first_noise(self, request: Request, noise: NoiseGenerator) -> Array:
+        """[C, h, w] float32."""
+        shape = self._latent_shape(request)
+        drawn = initial_noise(noise, shape)
+        if request.variation_seed is None:
+            return drawn
+        return slerp(
+            drawn, initial_noise(NoiseGenerator(request.variation_seed), shape), request.variation_strength
+        )
+
+    def _given(self, request: Request) -> GivenPicture | None:
+        if request.init_image is None:
             return None
-        if self.manifest.conditioning.picture == "inpainting":
-            return MaskedPicture(self._encoder, self.manifest.vae, request)
-        return PictureToChange(self._encoder, request)
+        place = Placement(size=(request.width, request.height), fit=request.fit, outpaint=request.outpaint)
+        source = read_source(request.init_image, place, mask=request.mask, alpha=request.alpha)
+        vae, encoder, seen = self.manifest.vae, self._encoder, self.manifest.conditioning.picture
+        if seen == "edit":
+            return GivenPicture(source=source, shown=PictureToChange(encoder, source, request.image_guidance))
+        return GivenPicture(
+            source=source,
+            start=StartingPicture(encoder, vae, source, holds=seen is None),
+            shown=MaskedPicture(encoder, vae, source) if seen == "inpainting" else None,
+        )
 
     def _deep_cache(self, request: Request) -> DeepCache | None:
         """What a request wants of it; its graph is loaded when the first one does."""
@@ -286,6 +309,13 @@ class Pipeline:
         if self._shallow is None:
             self._shallow = self._load("unet_shallow")
         return DeepCache(shallow=self._shallow, interval=request.deep_cache)
+
+    @property
+    def _encoder(self) -> Encoder:
+        """The VAE encoder, loaded when the first picture is given."""
+        if self._loaded_encoder is None:
+            self._loaded_encoder = Encoder(self.runtime, self._load("vae_encoder"), self.manifest.vae)
+        return self._loaded_encoder
 
     def _precise_decoder(self) -> Decoder:
         """The decoder in FP32, loaded when the first picture needs it."""

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, get_args
 
 from sdrt.errors import InputError, UnknownNameError
 from sdrt.manifest import Conditioning, Manifest
+from sdrt.picture_settings import MASK_BLUR, NO_SIDES, PictureSettings
 from sdrt.prompt import PartPlan, Syntax, plan_prompt
 from sdrt.samplers import SamplerTable, SigmaSchedule, Spacing, compile_sampler, find_sampler
-from sdrt.source_images import image_size
+from sdrt.source_images import Alpha, Fit, Sides
 
 MAX_PIXELS = 2048 * 2048
 MAX_STEPS = 200
 MAX_COUNT = 100
 WHOLE = (0.0, 1.0)
-IMAGE_GUIDANCE = 1.5  # as in diffusers and in the paper's figures
 _SEEDS = 2**32
 
 
 class Prompts(NamedTuple):
-    """The parts that AND joins, and the negative prompt."""
+    """The parts that AND joins, and the negative prompt.
+
+    shares: the parts are rather to be averaged, with these weights, which add up to 1.
+    """
 
     parts: tuple[PartPlan, ...]
     negative: PartPlan
+    shares: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +40,15 @@ class Request:
 
     spacing, sigma_schedule, eta: None, `plain` and None where the sampler has no choice.
     guidance_interval: the part of the steps that is guided, of 0 to 1; the others run no negative prompt.
-    deep_cache: one evaluation of so many runs the whole U-Net, the others reuse its deep features; 1 is none.
+    deep_cache: of so many evaluations one runs the whole U-Net, others reuse its deep features; 1 is none.
     clip_skip: the layer of the text encoder whose states are used, counted from the last, 1.
-    init_image, mask, image_guidance: of models that are shown a picture; white is what an inpainting model
-    paints, and an image_guidance above 1 keeps an edit model closer to the picture.
+    init_image: the picture to begin with, or that the model is shown. start_step: the first step taken, from
+    0; the later, the more is left of the picture. fit: how the picture gets the size of the run. mask: white
+    is painted anew, the rest stays as it is, but for mask_blur pixels (standard deviation). alpha: whether a
+    transparent part is painted anew too. outpaint: pixels to paint around it, left, top, right, bottom.
+    image_guidance: above 1 keeps an edit model closer to the picture.
+    blend: texts and weights; the average of their embeddings stands in for the prompt's.
+    variation_seed, variation_strength: how far the first noise is turned to another seed's, of 0 to 1.
     """
 
     prompt: str
@@ -58,8 +68,21 @@ class Request:
     guidance_interval: tuple[float, float] = WHOLE
     deep_cache: int = 1
     init_image: Path | None = None
+    start_step: int = 0
+    fit: Fit = "crop"
+    alpha: Alpha = "hole"
     mask: Path | None = None
+    mask_blur: float = MASK_BLUR
+    outpaint: Sides = NO_SIDES
     image_guidance: float | None = None
+    blend: tuple[tuple[str, float], ...] = ()
+    variation_seed: int | None = None
+    variation_strength: float = 0.0
+
+    @property
+    def strength(self) -> float:
+        """The part of the steps that is taken."""
+        return 1.0 - self.start_step / self.steps
 
     def is_guided(self, step: int) -> bool:
         """Whether guidance is on in a step, counted from 0."""
@@ -68,7 +91,6 @@ class Request:
 
     def prompts(self) -> Prompts:
         """The prompts as their syntax reads them."""
-        parts = plan_prompt(self.prompt, self.steps, syntax=self.prompt_syntax)
         (negative,) = plan_prompt(
             self.negative_prompt,
             self.steps,
@@ -76,7 +98,19 @@ class Request:
             composition=False,
             called="negative prompt",
         )
-        return Prompts(parts, negative)
+        if not self.blend:
+            return Prompts(plan_prompt(self.prompt, self.steps, syntax=self.prompt_syntax), negative)
+        blended = [(text, weight) for text, weight in self.blend if weight != 0.0]
+        total = sum(weight for _, weight in blended)
+        plans = [
+            plan_prompt(
+                text, self.steps, syntax=self.prompt_syntax, composition=False, called="blended prompt"
+            )
+            for text, _ in blended
+        ]
+        return Prompts(
+            tuple(plan for (plan,) in plans), negative, tuple(weight / total for _, weight in blended)
+        )
 
     def compile(self, manifest: Manifest) -> SamplerTable:
         """The sampler's table for this model."""
@@ -87,6 +121,7 @@ class Request:
             spacing=self.spacing,
             sigma_schedule=self.sigma_schedule,
             eta=self.eta,
+            start=self.start_step,
         )
 
 
@@ -110,25 +145,45 @@ def resolve_request(
     guidance_interval: tuple[float, float] = WHOLE,
     deep_cache: int = 1,
     init_image: Path | str | None = None,
+    strength: float | None = None,
+    start_step: int | None = None,
+    fit: Fit = "crop",
+    alpha: Alpha = "hole",
     mask: Path | str | None = None,
+    mask_blur: float = MASK_BLUR,
+    outpaint: int | Sides = 0,
     image_guidance: float | None = None,
+    blend: Sequence[tuple[str, float]] = (),
+    variation_seed: int | None = None,
+    variation_strength: float | None = None,
     limits: bool = True,
 ) -> Request:
     """Fill in the model's defaults for what is None, and check the whole.
 
     seed: None or -1 is a random one. prompt_syntax: `a1111` for weights, schedules, AND and BREAK, `plain`
-    for text as it stands. limits: refuse sizes, counts and steps that are most likely mistakes.
+    for text as it stands. strength: the part of the steps that is taken, another way to say start_step; None
+    is 0.8, or 1 where a mask, a hole or outpaint says what is painted anew. outpaint: one number for all
+    sides. width, height: with init_image, None is its own size, or in proportion to the other side.
+    limits: refuse sizes, counts and steps that are most likely mistakes.
     Raises InputError naming the nearest value that works.
     """
     defaults = manifest.defaults
-    init_image, mask = (None if path is None else Path(path) for path in (init_image, mask))
-    _check_pictures(manifest.conditioning, negative_prompt, init_image, mask, image_guidance)
-    if init_image is not None:
-        sides = image_size(init_image)
-        width, height = (
-            asked or max(side - side % manifest.vae.scale_factor, manifest.vae.scale_factor)
-            for asked, side in zip((width, height), sides, strict=True)
-        )
+    if manifest.conditioning.guidance_embedding is not None and negative_prompt:
+        raise InputError("this model has its guidance built in and takes no negative prompt; leave it out")
+    picture = PictureSettings(
+        init_image=None if init_image is None else Path(init_image),
+        strength=strength,
+        start_step=start_step,
+        fit=fit,
+        alpha=alpha,
+        mask=None if mask is None else Path(mask),
+        mask_blur=float(mask_blur),
+        outpaint=outpaint,
+        image_guidance=image_guidance,
+    )
+    picture.check(manifest)
+    width, height = picture.size(manifest, width, height)
+    steps = _at_least_one("steps", defaults.steps if steps is None else steps)
     if sampler is None:
         sampler = defaults.sampler
     found, named = find_sampler(sampler)
@@ -141,7 +196,7 @@ def resolve_request(
         negative_prompt=negative_prompt,
         width=_side("width", defaults.width if width is None else width, manifest.vae.scale_factor),
         height=_side("height", defaults.height if height is None else height, manifest.vae.scale_factor),
-        steps=_at_least_one("steps", defaults.steps if steps is None else steps),
+        steps=steps,
         guidance_scale=defaults.guidance_scale if guidance_scale is None else float(guidance_scale),
         sampler=found.name,
         spacing=spacing,
@@ -153,9 +208,17 @@ def resolve_request(
         guidance_interval=_interval(manifest.conditioning, guidance_interval),
         deep_cache=_deep_cache(manifest, deep_cache),
         clip_skip=manifest.text[0].clip_skip if clip_skip is None else int(clip_skip),
-        init_image=init_image,
-        mask=mask,
-        image_guidance=_image_guidance(manifest.conditioning, image_guidance),
+        init_image=picture.init_image,
+        start_step=picture.first_step(manifest, steps),
+        fit=fit,
+        alpha=alpha,
+        mask=picture.mask,
+        mask_blur=picture.mask_blur,
+        outpaint=picture.sides,
+        image_guidance=picture.guidance(manifest),
+        blend=_blend(prompt, blend),
+        variation_seed=variation_seed,
+        variation_strength=_variation(variation_seed, variation_strength),
     )
     if not math.isfinite(request.guidance_scale):
         raise InputError(f"guidance is {request.guidance_scale}; expected a finite number, 1 for no guidance")
@@ -163,12 +226,15 @@ def resolve_request(
         raise InputError(f"seed is {request.seed}; expected 0 to {2**64 - 1}, or -1 for a random one")
     if limits:
         _check_limits(request)
+    picture.check_painted(manifest)
     if prompt_syntax not in get_args(Syntax):
         raise UnknownNameError("prompt syntax", prompt_syntax, get_args(Syntax))
-    for text in manifest.text:
-        text.layer(request.clip_skip)
+    for encoder in manifest.text:
+        encoder.layer(request.clip_skip)
     _check_unicode(prompt, "prompt")
     _check_unicode(negative_prompt, "negative prompt")
+    for text, _ in request.blend:
+        _check_unicode(text, "blended prompt")
     request.compile(manifest)  # an impossible combination of sampler, steps and spacing shows here
     request.prompts()  # what passes a bound of the language shows here
     return request
@@ -183,39 +249,28 @@ def _check_unicode(text: str, called: str) -> None:
         ) from None
 
 
-def _check_pictures(
-    model: Conditioning,
-    negative_prompt: str,
-    init_image: Path | None,
-    mask: Path | None,
-    image_guidance: float | None,
-) -> None:
-    if model.guidance_embedding is not None and negative_prompt:
-        raise InputError("this model has its guidance built in and takes no negative prompt; leave it out")
-    if model.picture is None and (init_image or mask):
-        raise InputError(
-            "this model makes pictures from text alone; pictures are for inpainting and edit models"
-        )
-    if model.picture is not None and init_image is None:
-        what = "--init-image and --mask" if model.picture == "inpainting" else "--init-image"
-        raise InputError(f"this model changes a picture; give it one with {what}")
-    if (model.picture == "inpainting") != (mask is not None):
-        raise InputError(
-            "this is an inpainting model; say what it may change with --mask, white on black"
-            if mask is None
-            else "a mask is for inpainting models; leave --mask out"
-        )
-    if model.picture != "edit" and image_guidance is not None:
-        raise InputError("image guidance is for InstructPix2Pix models; leave --image-guidance out")
+def _blend(prompt: str, asked: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
+    blend = tuple((text, float(weight)) for text, weight in asked)
+    if not blend:
+        return ()
+    if prompt:
+        raise InputError("a prompt and --blend exclude each other; blend the prompt too, or leave it out")
+    total = sum(weight for _, weight in blend)
+    if not (math.isfinite(total) and total > 0):
+        raise InputError(f"the weights of the blend add up to {total:g}; expected more than 0")
+    return blend
 
 
-def _image_guidance(model: Conditioning, asked: float | None) -> float | None:
-    if model.picture != "edit":
-        return None
-    guidance = IMAGE_GUIDANCE if asked is None else float(asked)
-    if not math.isfinite(guidance):
-        raise InputError(f"image guidance is {guidance}; expected a finite number, 1 for none")
-    return guidance
+def _variation(seed: int | None, strength: float | None) -> float:
+    if seed is None:
+        if strength is not None:
+            raise InputError("--variation-strength needs a seed to vary towards; give --variation-seed")
+        return 0.0
+    if not 0 <= seed < 2**64:
+        raise InputError(f"variation seed is {seed}; expected 0 to {2**64 - 1}")
+    if strength is None or not 0 <= strength <= 1:
+        raise InputError(f"variation strength is {strength}; expected 0, the seed alone, to 1")
+    return float(strength)
 
 
 def _interval(model: Conditioning, asked: tuple[float, float]) -> tuple[float, float]:

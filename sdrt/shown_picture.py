@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sdrt.backends import Array
 from sdrt.denoise import Conditions, Row
 from sdrt.encode import Encoder
-from sdrt.errors import InputError
 from sdrt.manifest import VaeSettings
 from sdrt.noise import NoiseGenerator
-from sdrt.request import Request
-from sdrt.source_images import read_image, read_mask
+from sdrt.source_images import SourceImage
 
 NAME = "image_latents"
 
@@ -22,12 +19,10 @@ NAME = "image_latents"
 class MaskedPicture:
     """For inpainting: the mask, as large as the latents, then the latents of the picture it is cut out of."""
 
-    def __init__(self, encoder: Encoder, settings: VaeSettings, request: Request) -> None:
-        if request.init_image is None or request.mask is None:
-            raise InputError("this is an inpainting model; give it a picture and a mask")
-        image = _image(request)
-        mask = read_mask(request.mask, request.width, request.height)
-        self._latents = encoder.encode(np.where(mask, np.float32(0), image))
+    def __init__(self, encoder: Encoder, settings: VaeSettings, source: SourceImage) -> None:
+        mask = source.painted
+        assert mask is not None  # requests of inpainting models without one are refused
+        self._latents = encoder.encode(np.where(mask, np.float32(0), source.values()))
         self._mask = mask[:: settings.scale_factor, :: settings.scale_factor].astype(np.float32)
         self._scale = np.float32(settings.scaling_factor)
 
@@ -45,11 +40,9 @@ class PictureToChange:
         m = none + image_guidance (picture - none) + guidance (both - picture)
     """
 
-    def __init__(self, encoder: Encoder, request: Request) -> None:
-        if request.init_image is None:
-            raise InputError("this model changes a picture; give it one")
-        self._latents: Array = encoder.encode(_image(request)).mean
-        self._guidance = request.image_guidance
+    def __init__(self, encoder: Encoder, source: SourceImage, image_guidance: float | None) -> None:
+        self._latents: Array = encoder.encode(source.values()).mean
+        self._guidance = image_guidance
 
     def condition(self, told: Conditions, noise: NoiseGenerator) -> Conditions:
         """The first of several rows, the negative prompt's, is told once more without the picture."""
@@ -79,10 +72,3 @@ def _each(
         changes={k: shown(rows) for k, rows in told.changes.items()},
         reweighed={k: weights(own) for k, own in told.reweighed.items()},
     )
-
-
-def _image(request: Request) -> NDArray[np.float32]:
-    """[3, H, W] in -1..1."""
-    assert request.init_image is not None
-    pixels = read_image(request.init_image, request.width, request.height)
-    return np.moveaxis(pixels.astype(np.float32) / 127.5 - 1, -1, 0)

@@ -37,6 +37,9 @@ def step_graph(precision: str) -> onnx.ModelProto:
         owners      [R] int64             which sample each row of the next batch belongs to
         c_in        [B, 1, 1, 1]          scale of the next network input
         finite      [B]                   how many steps have left a finite state
+        free        [B, SLOTS, 1, h, w]   1 where the sampler has its way; in slot 0, 0 where the latents are held
+        held        [B, 2, C, h, w]       what they are held to, already 0 where free is 1: latents and noise
+        hold        [B, SLOTS, 2]         how much of both, in slot 0: alpha and sigma of the next noise level
     Out:
         next_state  [B, SLOTS, C, h, w]
         sample      [R, C, h, w]          the next network input, in the network's precision
@@ -47,6 +50,9 @@ def step_graph(precision: str) -> onnx.ModelProto:
     For the same reason a state in which there is NaN or Inf never becomes finite again: each slot is a sum
     over all slots and the prediction, whatever the matrix. So `finite` at the end tells the step that spoilt
     it, and nobody has to look in between.
+
+    Where a mask holds a picture, every step puts it back with the noise of the next level on it, as in
+    RePaint (Lugmayr et al. 2022, https://arxiv.org/abs/2201.09865, equation 8).
     """
     make = _Maker(precision)
     make.constant("sum_axis", [1])
@@ -64,7 +70,13 @@ def step_graph(precision: str) -> onnx.ModelProto:
     make.node("Concat", ["slots", "m", "z"], "columns", axis=1)
     make.node("MatMul", ["matrix", "columns"], "next_slots")
     make.node("Shape", ["state"], "state_shape")
-    make.node("Reshape", ["next_slots", "state_shape"], "next_state")
+    make.node("Reshape", ["next_slots", "state_shape"], "stepped")
+    make.node("Mul", ["stepped", "free"], "let_go")
+    make.constant("as_held", [0, 2, -1])
+    make.node("Reshape", ["held", "as_held"], "held_columns")
+    make.node("MatMul", ["hold", "held_columns"], "held_slots")
+    make.node("Reshape", ["held_slots", "state_shape"], "kept")
+    make.node("Add", ["let_go", "kept"], "next_state")
     make.constant("slot", 0)
     make.node("Gather", ["next_state", "slot"], "x", axis=1)
     make.node("Mul", ["x", "c_in"], "scaled")
@@ -90,6 +102,9 @@ def step_graph(precision: str) -> onnx.ModelProto:
             "owners": (make.int64, ["rows"]),
             "c_in": (make.float32, ["samples", 1, 1, 1]),
             "finite": (make.float32, ["samples"]),
+            "free": (make.float32, ["samples", SLOTS, 1, "height", "width"]),
+            "held": (make.float32, ["samples", 2, "channels", "height", "width"]),
+            "hold": (make.float32, ["samples", SLOTS, 2]),
         },
         outputs={
             "next_state": (make.float32, latents),
