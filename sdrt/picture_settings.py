@@ -41,6 +41,11 @@ class PictureSettings:
             raise InputError(
                 f"the bundle {manifest.name} has no VAE encoder to read a picture with; export it again"
             )
+        elif seen == "inpainting" and not self._paints(source_size(self.init_image)):
+            raise InputError(
+                "this is an inpainting model; say what it may change with --mask, white on black, or with a "
+                "transparent hole in the picture"
+            )
         if seen == "edit" and self.mask is not None:
             raise InputError("InstructPix2Pix models change the whole picture; leave --mask out")
         if seen == "edit" and (self.strength is not None or self.start_step is not None):
@@ -119,9 +124,9 @@ class PictureSettings:
                     f"start step is {self.start_step}; expected 0 to {steps - 1} of {steps} steps"
                 )
             return self.start_step
+        if self.strength is None:
+            return 0 if self._paints(source_size(self.init_image)) else steps - max(int(steps * STRENGTH), 1)
         strength = self.strength
-        if strength is None:
-            strength = 1.0 if self._paints(source_size(self.init_image)) else STRENGTH
         if not 0 <= strength <= 1:
             raise InputError(
                 f"strength is {strength:g}; expected 0 to 1, the part of the steps that is taken"
@@ -133,7 +138,7 @@ class PictureSettings:
             )
         return steps - taken
 
-    def guidance(self, manifest: Manifest) -> float | None:
+    def image_guidance_scale(self, manifest: Manifest) -> float | None:
         """Of an edit model, towards the picture; None for others."""
         if manifest.conditioning.picture != "edit":
             return None
@@ -141,16 +146,6 @@ class PictureSettings:
         if not math.isfinite(guidance):
             raise InputError(f"image guidance is {guidance}; expected a finite number, 1 for none")
         return guidance
-
-    def check_painted(self, manifest: Manifest) -> None:
-        """Raises InputError if an inpainting model is not told what to paint."""
-        if manifest.conditioning.picture != "inpainting" or self.init_image is None:
-            return
-        if not self._paints(source_size(self.init_image)):
-            raise InputError(
-                "this is an inpainting model; say what it may change with --mask, white on black, or with a "
-                "transparent hole in the picture"
-            )
 
     def _paints(self, own: SourceSize) -> bool:
         hole = own.has_hole and self.alpha == "hole"

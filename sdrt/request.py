@@ -215,7 +215,7 @@ def resolve_request(
         mask=picture.mask,
         mask_blur=picture.mask_blur,
         outpaint=picture.sides,
-        image_guidance=picture.guidance(manifest),
+        image_guidance=picture.image_guidance_scale(manifest),
         blend=_blend(prompt, blend),
         variation_seed=variation_seed,
         variation_strength=_variation(variation_seed, variation_strength),
@@ -226,7 +226,6 @@ def resolve_request(
         raise InputError(f"seed is {request.seed}; expected 0 to {2**64 - 1}, or -1 for a random one")
     if limits:
         _check_limits(request)
-    picture.check_painted(manifest)
     if prompt_syntax not in get_args(Syntax):
         raise UnknownNameError("prompt syntax", prompt_syntax, get_args(Syntax))
     for encoder in manifest.text:

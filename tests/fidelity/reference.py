@@ -13,6 +13,34 @@ from numpy.typing import NDArray
 from sdrt.request import Request
 
 
+MULTISTEP, SDE = "DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "dpmpp_2m": (MULTISTEP, {"algorithm_type": "dpmsolver++"}),
+    # the rest in test_every_sampler_gives_diffusers_picture
+    "ddpm": ("DDPMScheduler", {}),
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "dpm_2": ("KDPM2DiscreteScheduler", {}),
+    "dpm_2_a": ("KDPM2AncestralDiscreteScheduler", {}),
+    "lms": ("LMSDiscreteScheduler", {}),
+    "dpmpp_2m_sde": (MULTISTEP, SDE),
+    "dpmpp_2m_sde_heun": (MULTISTEP, {**SDE, "solver_type": "heun"}),
+    "dpmpp_2m_heun": (MULTISTEP, {"solver_type": "heun"}),
+    "dpmpp_3m": (MULTISTEP, {"solver_order": 3}),
+    "dpmpp_single_2": ("DPMSolverSinglestepScheduler", {}),
+    "dpmpp_single_3": ("DPMSolverSinglestepScheduler", {"solver_order": 3}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "unipc_3": ("UniPCMultistepScheduler", {"solver_order": 3}),
+    "deis": ("DEISMultistepScheduler", {}),
+    "deis_3": ("DEISMultistepScheduler", {"solver_order": 3}),
+    "lcm": ("LCMScheduler", {}),
+    "tcd": ("TCDScheduler", {}),
+}
+
+
 def psnr(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Peak signal-to-noise ratio of two pictures of 8 bits, in dB."""
     error = np.mean((a.astype(float) - b.astype(float)) ** 2)
@@ -23,7 +51,18 @@ def open_pipeline(folder: Path, pipeline_class: Any = diffusers.DiffusionPipelin
     """The pipeline of a checkpoint, in FP32, without progress bar and safety checker."""
     pipeline = pipeline_class.from_pretrained(folder, safety_checker=None, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.trained_with = dict(pipeline.scheduler.config)  # of another scheduler's it would keep options
     return pipeline
+
+
+def take_sampler(pipeline: Any, request: Request) -> None:
+    """Give a pipeline of `open_pipeline` the scheduler that a request of ours means."""
+    name, settings = SCHEDULERS[request.sampler]
+    if request.sigma_schedule != "plain":
+        settings = {**settings, f"use_{request.sigma_schedule}_sigmas": True}
+    if request.spacing is not None:
+        settings = {**settings, "timestep_spacing": request.spacing}
+    pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.trained_with, **settings)
 
 
 def run(pipeline: Any, *args: Any, seed: int, **settings: Any) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from sdrt.pipeline import Pipeline
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
-from reference import open_pipeline, picture, psnr  # noqa: E402
+from reference import SCHEDULERS, open_pipeline, picture, psnr, take_sampler  # noqa: E402
 
 PROMPTS = [
     "a large red circle on a blue background",
@@ -26,39 +26,11 @@ PROMPTS = [
     "something the model has never seen: 漢字 and 🎨",
 ]
 NEGATIVE = "a small black cross"
-MULTISTEP, SDE = "DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}
-SCHEDULERS = {
-    "ddim": ("DDIMScheduler", {}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "dpmpp_2m": (MULTISTEP, {"algorithm_type": "dpmsolver++"}),
-    # the rest in test_every_sampler_gives_diffusers_picture
-    "ddpm": ("DDPMScheduler", {}),
-    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
-    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
-    "heun": ("HeunDiscreteScheduler", {}),
-    "dpm_2": ("KDPM2DiscreteScheduler", {}),
-    "dpm_2_a": ("KDPM2AncestralDiscreteScheduler", {}),
-    "lms": ("LMSDiscreteScheduler", {}),
-    "dpmpp_2m_sde": (MULTISTEP, SDE),
-    "dpmpp_2m_sde_heun": (MULTISTEP, {**SDE, "solver_type": "heun"}),
-    "dpmpp_2m_heun": (MULTISTEP, {"solver_type": "heun"}),
-    "dpmpp_3m": (MULTISTEP, {"solver_order": 3}),
-    "dpmpp_single_2": ("DPMSolverSinglestepScheduler", {}),
-    "dpmpp_single_3": ("DPMSolverSinglestepScheduler", {"solver_order": 3}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-    "unipc_3": ("UniPCMultistepScheduler", {"solver_order": 3}),
-    "deis": ("DEISMultistepScheduler", {}),
-    "deis_3": ("DEISMultistepScheduler", {"solver_order": 3}),
-    "lcm": ("LCMScheduler", {}),
-    "tcd": ("TCDScheduler", {}),
-}
 
 
 @pytest.fixture(scope="module")
 def reference(demo_checkpoint):
-    pipeline = open_pipeline(demo_checkpoint)
-    pipeline.trained_with = dict(pipeline.scheduler.config)  # of another scheduler's it would keep options
-    return pipeline
+    return open_pipeline(demo_checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +39,7 @@ def pipeline(demo_bundle):
 
 
 def reference_pixels(pipeline, request, **options):
-    name, settings = SCHEDULERS[request.sampler]
-    if request.sigma_schedule != "plain":
-        settings = {**settings, f"use_{request.sigma_schedule}_sigmas": True}
-    if request.spacing is not None:
-        settings = {**settings, "timestep_spacing": request.spacing}
-    pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.trained_with, **settings)
+    take_sampler(pipeline, request)
     return picture(pipeline, request, eta=request.eta or 0.0, **options)
 
 
