@@ -37,7 +37,7 @@ def step_graph(precision: str) -> onnx.ModelProto:
         owners      [R] int64             which sample each row of the next batch belongs to
         c_in        [B, 1, 1, 1]          scale of the next network input
         finite      [B]                   how many steps have left a finite state
-        free        [B, SLOTS, 1, h, w]   1 where the sampler has its way; in slot 0, 0 where the latents are held
+        free        [B, SLOTS, 1, h, w]   1 where the sampler has its way; 0 in slot 0 where latents are held
         held        [B, 2, C, h, w]       what they are held to, already 0 where free is 1: latents and noise
         hold        [B, SLOTS, 2]         how much of both, in slot 0: alpha and sigma of the next noise level
     Out:

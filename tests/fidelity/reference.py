@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from sdrt.request import Request
 
-
 MULTISTEP, SDE = "DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),

@@ -80,7 +80,7 @@ def test_inpainting(precision, least, guidance, strength, exported, picture, mas
             mask=mask,
             mask_blur=0.0,
             strength=strength,
-            sampler="ddim",
+            sampler="euler",
             steps=4,
             guidance_scale=guidance,
             seed=3,
