@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from sdrt.errors import InputError, UnknownNameError
-from sdrt.setting_words import find_setting, read_setting, setting_types
+from sdrt.setting_words import find_setting, merged, read_setting, setting_types
 
 REPLACE = "replace"
 _MAX_VALUES = 1000
@@ -27,6 +27,13 @@ class Axis:
     labels: tuple[str, ...]
     values: tuple[Any, ...]
 
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """Of the values, as a sheet says them: numbers with what they are."""
+        name = self.setting.replace("_", " ")
+        numbers = all(isinstance(value, int | float | tuple) for value in self.values)
+        return tuple(f"{name} {label}" for label in self.labels) if numbers else self.labels
+
     def applied(self, settings: Mapping[str, Any], place: int) -> dict[str, Any]:
         """Settings with the value at a place of the axis.
 
@@ -34,7 +41,7 @@ class Axis:
         """
         value = self.values[place]
         if self.setting != REPLACE:
-            return {**settings, self.setting: value}
+            return merged(settings, {self.setting: value})
         search = self.values[0]
         prompts = {name: str(settings.get(name) or "") for name in ("prompt", "negative_prompt")}
         if not any(search in text for text in prompts.values()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdrt.sheet_text import SheetText
@@ -83,6 +84,14 @@ class ContactSheet:
         x, y = self._corner(index)
         width, height = self._cell
         self.image.paste(picture, (x + (width - picture.width) // 2, y + (height - picture.height) // 2))
+
+    def place_file(self, index: int, path: Path) -> None:
+        """As `place`, a picture that was written before."""
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(path) as picture:
+            self.place(index, np.asarray(picture.convert("RGB")))
 
     def _scaled(self, size: tuple[int, int]) -> tuple[int, int]:
         width, height = (max(round(side * self._scale), 1) for side in size)

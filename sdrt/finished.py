@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,14 @@ from sdrt.metadata import OWN
 _NUMBERED = re.compile(r"(.+)-([1-9]\d{0,8})")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A file, and the seed of its picture."""
+
+    path: Path
+    seed: int
+
+
 class FinishedPictures:
     """Files by what they say of how they were made. Each is found once: two equal pictures are two files."""
 
@@ -24,7 +33,7 @@ class FinishedPictures:
         self._folder = cache(_families)
         self._says = cache(_says)
 
-    def take(self, path: Path, own: str, *, any_seed: bool = False) -> Path | None:
+    def take(self, path: Path, own: str, *, any_seed: bool = False) -> Finished | None:
         """The file, `path` or `path-1`, `-2` .., that is whole and was made as `own` says; None if none was.
 
         own: the JSON that sdrt.metadata has for a picture. any_seed: made with whatever seed.
@@ -34,7 +43,7 @@ class FinishedPictures:
             said = self._says(file)
             if file not in self._taken and said is not None and _same(said, wanted, any_seed=any_seed):
                 self._taken.add(file)
-                return file
+                return Finished(path=file, seed=int(said.get("seed", 0)))
         return None
 
 

@@ -16,6 +16,7 @@ from sdrt.manifest import Manifest
 from sdrt.output_names import NamePattern
 from sdrt.prompt_files import Line
 from sdrt.request import MAX_COUNT, SEEDS, Request, resolve_request
+from sdrt.setting_words import merged
 
 MAX_RUN = 10_000
 
@@ -42,7 +43,7 @@ def ask_lines(lines: Iterable[Line], settings: Mapping[str, Any]) -> list[Asked]
     """A line's settings go before those of all."""
     return [
         Asked(
-            settings={**settings, **line.settings},
+            settings=merged(settings, line.settings),
             where=line.where,
             columns={"line": line.number, **line.columns},
         )

@@ -103,7 +103,7 @@ def _line(name: str, number: int, fields: _Fields, columns: Collection[str]) -> 
         if setting in settings:
             raise InputError(f"{setting} is given twice, once as {word!r}; leave one out")
         settings[setting] = read_setting(setting, value)
-    if "prompt" not in settings:
+    if not {"prompt", "blend"} & settings.keys():
         raise InputError("there is no prompt; give it one, or take the line out")
     return Line(name=name, number=number, settings=settings, columns=own)
 

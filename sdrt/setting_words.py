@@ -7,6 +7,7 @@ those that AUTOMATIC1111 has for the same things.
 from __future__ import annotations
 
 import re
+from collections import abc
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,15 @@ _OTHER_WORDS: Mapping[str, str] = MappingProxyType(
         "subseed": "variation_seed",
         "subseed_strength": "variation_strength",
         "denoising_strength": "strength",
+    }
+)
+# what a request cannot have beside another setting, and its value where that is given
+_RIVALS: Mapping[str, tuple[str, Any]] = MappingProxyType(
+    {
+        "strength": ("start_step", None),
+        "start_step": ("strength", None),
+        "prompt": ("blend", ""),
+        "blend": ("prompt", ()),
     }
 )
 # what stands for the whole run, not for a picture
@@ -69,11 +79,18 @@ def read_setting(name: str, value: Any) -> Any:
     if Path in get_args(kind):
         kind = str
     if isinstance(value, str) and any(get_origin(one) is tuple for one in (kind, *get_args(kind))):
-        value = re.split(r"[\s,]+", value.strip())
+        parts = re.split(r"[\s,]+", value.strip())
+        value = parts if len(parts) > 1 else value
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError:
         raise InputError(f"{name} is {value!r}; expected {_described(kind)}") from None
+
+
+def merged(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a whole run, and those of one picture, which go before them and before their rivals."""
+    rivals = {rival: nothing for rival, (name, nothing) in _RIVALS.items() if name in own}
+    return {**settings, **rivals, **own}
 
 
 _DESCRIBED = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -84,5 +101,7 @@ def _described(kind: Any) -> str:
         return " or ".join(map(str, get_args(kind)))
     if get_origin(kind) is tuple:
         return " and ".join(_described(one) for one in get_args(kind))
+    if get_origin(kind) is abc.Sequence:
+        return "a list"
     kinds = [one for one in get_args(kind) if one is not type(None)]
     return " or ".join(map(_described, kinds)) if kinds else _DESCRIBED.get(kind, str(kind))
