@@ -53,11 +53,10 @@ def generate(
     from sdrt.jobs import resolve_jobs
 
     started = time.perf_counter()
-    if (prompt is None) == (many.prompts is None):
-        raise click.UsageError(
-            "Missing argument 'PROMPT'." if prompt is None else "PROMPT and --prompts exclude each other.",
-            click.get_current_context(),
-        )
+    if prompt is None and many.prompts is None and not settings.get("blend"):
+        raise click.UsageError("Missing argument 'PROMPT'.", click.get_current_context())
+    if prompt is not None and many.prompts is not None:
+        raise click.UsageError("PROMPT and --prompts exclude each other.", click.get_current_context())
     settings |= {"prompt": prompt or "", "sigma_schedule": asked_sigma_schedule(sigma_schedule, karras)}
     output, sheet_path = many.pattern(output), many.sheet_path(many.pattern(output))
     if sheet_path is not None:
@@ -76,9 +75,10 @@ def generate(
     sheet = None if sheet_path is None else run.save_sheet(sheet_path)
     if sheet is not None and not as_json:
         click.echo(sheet)
+    request = None if many.several else requests[0]
     finished = time.perf_counter()
     if as_json:
         seconds = {"load": loaded - started, "generate": finished - loaded}
-        click.echo(json_of(run, requests, sheet, seconds))
+        click.echo(json_of(run, request, sheet, seconds))
     elif sys.stderr.isatty():
-        click.echo(f"{summary_of(run, requests)}, {finished - loaded:.2f} s", err=True)
+        click.echo(f"{summary_of(run, request)}, {finished - loaded:.2f} s", err=True)

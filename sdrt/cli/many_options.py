@@ -37,6 +37,11 @@ class ManyOptions:
         """Whether there are axes."""
         return self.x is not None or self.y is not None
 
+    @property
+    def several(self) -> bool:
+        """Whether more is asked for than one prompt with one set of settings."""
+        return self.compares or self.prompts is not None
+
     @cached_property
     def axes(self) -> tuple[Axis | None, Axis | None]:
         """x and y. Raises InputError for what is none."""
@@ -124,7 +129,7 @@ many_options = Section(
         "--prompts",
         type=click.Path(path_type=Path, allow_dash=True),
         metavar="FILE",
-        help="Prompts in place of PROMPT, each with its own settings: .txt, .jsonl or .csv; - is standard input.",
+        help="In place of PROMPT, many with settings of their own: .txt, .jsonl, .csv; - is standard input.",
     ),
     click.option(
         "--x",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,13 @@ if TYPE_CHECKING:
     from sdrt.request import Request
 
 
-def summary_of(run: JobRun, requests: Sequence[Request]) -> str:
-    """A line for people."""
+def summary_of(run: JobRun, request: Request | None) -> str:
+    """A line for people. request: None of several."""
     from sdrt.samplers import SAMPLERS
 
-    if len(requests) > 1:
+    if request is None:
         there = sum(one.was_there for one in run.made)
         return f"{len(run.made)} pictures" + (f", {there} of them were there already" if there else "")
-    (request,) = requests
     sampler = SAMPLERS[request.sampler].title
     if request.sigma_schedule != "plain":
         sampler += f" {request.sigma_schedule.capitalize()}"
@@ -29,10 +28,8 @@ def summary_of(run: JobRun, requests: Sequence[Request]) -> str:
     )
 
 
-def json_of(
-    run: JobRun, requests: Sequence[Request], sheet: Path | None, seconds: Mapping[str, float]
-) -> str:
-    """For scripts: `request` is what was asked for; of several, each picture says its own."""
+def json_of(run: JobRun, request: Request | None, sheet: Path | None, seconds: Mapping[str, float]) -> str:
+    """For scripts. request: None of several; each picture says its own then."""
     from sdrt.metadata import describe_added
 
     pictures: list[dict[str, Any]] = []
@@ -40,14 +37,14 @@ def json_of(
         picture: dict[str, Any] = {"path": str(one.path), "seed": one.seed}
         if one.was_there:
             picture["was_there"] = True
-        if len(requests) > 1:
+        if request is None:
             picture["request"] = {**vars(one.job.request), "seed": one.seed}
         pictures.append(picture)
     pipeline = run.pipeline
     said = {
         "pictures": pictures,
         **({"grid": str(sheet)} if sheet is not None else {}),
-        **({"request": vars(requests[0])} if len(requests) == 1 else {}),
+        **({"request": vars(request)} if request is not None else {}),
         "backend": pipeline.runtime.name,
         **describe_added(pipeline.loras, pipeline.embeddings),
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
