@@ -6,6 +6,7 @@ those that AUTOMATIC1111 has for the same things.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import abc
 from collections.abc import Mapping
@@ -81,6 +82,9 @@ def read_setting(name: str, value: Any) -> Any:
     if isinstance(value, str) and any(get_origin(one) is tuple for one in (kind, *get_args(kind))):
         parts = re.split(r"[\s,]+", value.strip())
         value = parts if len(parts) > 1 else value
+    if isinstance(value, str) and float in (kind, *get_args(kind)):
+        with contextlib.suppress(ValueError):  # JSON has no .5
+            value = float(value)
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError:
