@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from sdrt.request import Request
 
@@ -97,9 +98,17 @@ class Limits:
 
 def batches(requests: Iterable[Request], preparing: Preparing, limits: Limits) -> Iterator[list[Placed]]:
     """All pictures of `requests`: the first that is left, and those near it that fit, again and again."""
-    settings = lru_cache(_LOOK_AHEAD)(lambda request: Prepared(request, preparing))
+    # pictures that were given are large: they are forgotten with the last picture that waits for them
+    known: WeakValueDictionary[Request, Prepared] = WeakValueDictionary()
+
+    def prepared(request: Request) -> Prepared:
+        found = known.get(request)
+        if found is None:
+            found = known[request] = Prepared(request, preparing)
+        return found
+
     coming = (
-        Placed(index=index, request=one, prepared=settings(replace(one, seed=0)))
+        Placed(index=index, request=one, prepared=prepared(replace(one, seed=0)))
         for index, one in enumerate(one for request in requests for one in singles(request))
     )
     waiting: deque[Placed] = deque()

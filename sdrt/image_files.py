@@ -24,10 +24,14 @@ _MAX_SLUG = 48
 _NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
+def slug(text: str) -> str:
+    """What of a text can be part of a file name anywhere: a-z, 0-9 and single dashes; may be empty."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:_MAX_SLUG].strip("-")
+
+
 def default_name(prompt: str) -> str:
     """A file name that says what is in the picture."""
-    slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:_MAX_SLUG].strip("-")
-    return f"{slug or 'picture'}.png"
+    return f"{slug(prompt) or 'picture'}.png"
 
 
 def check_output(path: Path) -> None:

@@ -250,8 +250,11 @@ class Pipeline:
         request, given = placed.request, placed.prepared.given
         if given is not None:
             pixels = given.source.paint_into(pixels, request.mask_blur)
-        texts = metadata.texts(request, self.manifest, self.runtime.name, self.loras, self.embeddings)
-        return Picture(pixels=pixels, request=request, texts=texts)
+        return Picture(pixels=pixels, request=request, texts=self.texts(request))
+
+    def texts(self, request: Request) -> dict[str, str]:
+        """What the file of a picture says of how it was made, by keyword."""
+        return metadata.texts(request, self.manifest, self.runtime.name, self.loras, self.embeddings)
 
     def _limits(self, requests: Sequence[Request]) -> Limits:
         """Raises InputError for a size that there is no engine for."""

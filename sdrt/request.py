@@ -20,7 +20,7 @@ MAX_PIXELS = 2048 * 2048
 MAX_STEPS = 200
 MAX_COUNT = 100
 WHOLE = (0.0, 1.0)
-_SEEDS = 2**32
+SEEDS = 2**32
 
 
 class Prompts(NamedTuple):
@@ -202,7 +202,7 @@ def resolve_request(
         spacing=spacing,
         sigma_schedule=sigma_schedule or named or inherited,
         eta=found.eta if eta is None else float(eta),
-        seed=secrets.randbelow(_SEEDS) if seed in (None, -1) else int(seed or 0),
+        seed=secrets.randbelow(SEEDS) if seed in (None, -1) else int(seed or 0),
         count=_at_least_one("count", count),
         prompt_syntax=prompt_syntax,
         guidance_interval=_interval(manifest.conditioning, guidance_interval),

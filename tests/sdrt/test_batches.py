@@ -6,7 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from sdrt import manifest as manifests
+from sdrt.batches import Limits, Preparing, batches
+from sdrt.bundle import DEMO
+from sdrt.denoise import Conditions
 from sdrt.pipeline import Pipeline
 from sdrt.request import Request, resolve_request
 
@@ -23,7 +28,7 @@ MIXED = (
 
 
 def resolved(pipeline: Pipeline, *settings: dict) -> list[Request]:
-    base = {"seed": 7, "width": 64, "height": 64, "steps": 2}
+    base = {"seed": 7, "width": 32, "height": 32, "steps": 2}
     return [resolve_request(pipeline.manifest, **{"prompt": "a star", **base, **own}) for own in settings]
 
 
@@ -34,9 +39,12 @@ def batches_of(pipeline: Pipeline, requests: list[Request]) -> list[list[int]]:
     return [[one.seed for one in at.requests] for at in seen]
 
 
-def test_pictures_that_differ_in_everything_share_a_batch_and_are_what_they_are_alone(pipeline):
+def test_pictures_that_differ_in_everything_share_a_batch_and_are_what_they_are_alone(pipeline, tmp_path):
     """Bit by bit, as when all pictures of a batch are of one request."""
-    requests = resolved(pipeline, *MIXED)
+    Image.new("RGB", (32, 32), "yellow").save(tmp_path / "yellow.png")
+    requests = resolved(
+        pipeline, *MIXED, {"init_image": tmp_path / "yellow.png", "steps": 5, "strength": 0.8}
+    )
     assert len(batches_of(pipeline, requests)) == 1
     together = list(pipeline.run(requests))
     alone = [picture for request in requests for picture in pipeline.run(request)]
@@ -56,7 +64,7 @@ def test_order_is_that_of_the_requests_whatever_the_batches(pipeline):
 
 @pytest.mark.parametrize(
     "other",
-    [{"width": 72}, {"height": 56}, {"steps": 3}, {"prompt": LONG}],
+    [{"width": 40}, {"height": 24}, {"steps": 3}, {"prompt": LONG}],
     ids=["width", "height", "steps", "tokens"],
 )
 def test_pictures_of_another_shape_have_a_batch_of_their_own(pipeline, other):
@@ -74,14 +82,14 @@ def test_engines_get_the_rows_they_were_built_for(pipeline, monkeypatch):
 
 def test_a_size_without_an_engine_is_refused_before_any_picture(pipeline, monkeypatch):
     def pictures_at_once(width, height):
-        if width != 64:
+        if width != 32:
             raise LookupError(width)
         return 1
 
     monkeypatch.setattr(pipeline.runtime, "pictures_at_once", pictures_at_once, raising=False)
     seen = []
     with pytest.raises(LookupError):
-        next(pipeline.run(resolved(pipeline, {}, {"width": 72}), seen.append))
+        next(pipeline.run(resolved(pipeline, {}, {"width": 40}), seen.append))
     assert seen == []
 
 
@@ -102,3 +110,28 @@ def test_pictures_come_as_soon_as_their_batch_is_done(pipeline):
 
 def test_no_requests_are_no_pictures(pipeline):
     assert list(pipeline.run([])) == []
+
+
+def test_deep_features_are_reused_at_the_same_evaluations_in_a_batch():
+    """Else a picture would depend on its batch; which those are follows from when prompts change."""
+
+    def conditions(request, table):
+        row = {"encoder_hidden_states": np.zeros((77, 4), np.float32)}
+        changes = {2: [row]} if "[" in request.prompt else {}
+        return Conditions(rows=[row], guidance=[1.0], changes=changes)
+
+    preparing = Preparing(
+        table=lambda request: request.compile(manifest), conditions=conditions, given=lambda request: None
+    )
+    manifest = manifests.read(DEMO / manifests.FILE_NAME)
+    asked = [
+        resolve_request(manifest, text, steps=4, seed=1) for text in ("a", "[a:b:0.5]", "c", "[c:d:0.5]")
+    ]
+    limits = Limits(most={(64, 64): 8}, same_rows=False)
+
+    def places(interval):
+        requests = [replace(one, deep_cache=interval) for one in asked]
+        return [[placed.index for placed in batch] for batch in batches(requests, preparing, limits)]
+
+    assert places(1) == [[0, 1, 2, 3]]
+    assert places(3) == [[0, 2], [1, 3]]
