@@ -87,10 +87,8 @@ def build_engines(
 def _tasks(bundle: Bundle, profile: Profile) -> Iterator[EngineTask]:
     """The graphs that a pipeline runs, the longest to build first: what is refused is refused soon."""
     manifest = bundle.manifest
-    pictured = manifest.conditioning.picture is not None
     # for few pictures an FP32 decoder is worth neither the time to build it nor its memory
-    left_out = {"vae_decoder_fp32", *(() if pictured else ("vae_encoder",))}
-    names = [name for name in manifest.graphs if name not in left_out]
+    names = [name for name in manifest.graphs if name != "vae_decoder_fp32"]
     unet, vae = manifest.graphs["unet"], manifest.graphs["vae_decoder"]
     paths = [bundle.path / manifest.graphs[name].path for name in sorted(names, key=_SLOWEST.index)]
     network, decoder = unet.inputs["sample"].dtype, vae.inputs["latent_sample"].dtype

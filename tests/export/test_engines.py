@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sdrt.backends.engine_runtime import EngineRuntime
 from sdrt.backends.host import HostDevice
@@ -69,12 +70,19 @@ def test_engines_make_the_pictures_of_their_graphs(bundle):
     builder = Builder()
     folder = build_engines(bundle, builder, Shapes())
     assert folder == bundle / "aoti-sm90-1.0"
-    assert sorted(builder.built) == ["latents", "pixels", "step", "text_encoder", "unet", "vae_decoder"]
+    of_model = ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
+    assert sorted(builder.built) == sorted([*of_model, "latents", "pixels", "step"])
     expected = pictures(bundle, OnnxRuntime(), count=3)
     # an engine for one picture makes three, one after the other
     made = pictures(bundle, Runtime(), count=3)
     # onnxruntime itself takes the file with its own attention: sums in another order
     np.testing.assert_allclose(np.asarray(made, float), np.asarray(expected, float), rtol=0, atol=1)
+    drawing = bundle / "drawing.png"
+    Image.fromarray(expected[0]).save(drawing)
+    given = {"init_image": drawing, "strength": 0.7}
+    (expected_of_it,) = pictures(bundle, OnnxRuntime(), **given)
+    (made_of_it,) = pictures(bundle, Runtime(), **given)
+    np.testing.assert_allclose(made_of_it.astype(float), expected_of_it, rtol=0, atol=1)
 
 
 def test_second_build_has_nothing_to_do(bundle):
