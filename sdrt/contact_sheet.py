@@ -93,6 +93,18 @@ class ContactSheet:
         with Image.open(path) as picture:
             self.place(index, np.asarray(picture.convert("RGB")))
 
+    def is_in(self, path: Path) -> bool:
+        """Whether a file is this sheet."""
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(path) as other:
+                return (
+                    other.size == self.image.size and other.convert("RGB").tobytes() == self.image.tobytes()
+                )
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+            return False
+
     def _scaled(self, size: tuple[int, int]) -> tuple[int, int]:
         width, height = (max(round(side * self._scale), 1) for side in size)
         return width, height

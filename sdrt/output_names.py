@@ -49,7 +49,11 @@ class NamePattern:
     @property
     def folder(self) -> Path:
         """The part that is the same for all: this folder must be there, those below it are made."""
-        before = self._parts[0][0] if self._parts else ""
+        before = ""
+        for text, name in self._parts:
+            before += text
+            if name is not None:
+                break
         return Path(f"{before}x").parent
 
     def check(self, columns: Collection[str] = ()) -> None:

@@ -39,6 +39,7 @@ class JobRun:
         self.made: list[Made] = []
         self._jobs = jobs
         self._sheet = sheet
+        self._resume = resume
         self._there = self._find() if resume else {}
 
     @property
@@ -62,10 +63,14 @@ class JobRun:
             yield made.path
 
     def save_sheet(self, path: Path) -> Path | None:
-        """Write it, never over another file; None if there is none."""
+        """Write it, never over another file, and not if it is there already; None if there is none."""
         import numpy as np
 
-        return None if self._sheet is None else save_png(np.asarray(self._sheet.image), path, {})
+        if self._sheet is None:
+            return None
+        if self._resume and self._sheet.is_in(path):
+            return path
+        return save_png(np.asarray(self._sheet.image), path, {})
 
     def _find(self) -> dict[int, Made]:
         files, found = FinishedPictures(), {}

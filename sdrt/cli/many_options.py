@@ -143,7 +143,9 @@ many_options = Section(
         metavar="PNG",
         help="All pictures on one sheet.  [default: grid.png with --x or --y, else none]",
     ),
-    click.option("--grid-columns", type=click.IntRange(1), metavar="N", help="[default: what looks well]"),
+    click.option(
+        "--grid-columns", type=click.IntRange(1), metavar="N", help="Of --grid.  [default: what looks well]"
+    ),
     click.option(
         "--resume",
         is_flag=True,
