@@ -106,8 +106,8 @@ def resolve_jobs(
         any_seed = one.settings.get("seed") in (None, -1)
         for request in singles(requests[-1]):
             said = {**vars(request), "index": len(jobs) + 1, "model": manifest.name}
-            said |= {**columns, **one.columns}
-            path = Path(default_name(request.prompt)) if pattern is None else pattern.path(said)
+            said |= {"prompt": request.title, **columns, **one.columns}
+            path = Path(default_name(request.title)) if pattern is None else pattern.path(said)
             if path not in checked:
                 _check(path, path.parent if pattern is None else pattern.folder)
                 checked.add(path)

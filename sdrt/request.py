@@ -80,6 +80,11 @@ class Request:
     variation_strength: float = 0.0
 
     @property
+    def title(self) -> str:
+        """What it is to show, in words: the prompt, or those that are blended."""
+        return self.prompt or ", ".join(text for text, _ in self.blend)
+
+    @property
     def strength(self) -> float:
         """The part of the steps that is taken."""
         return 1.0 - self.start_step / self.steps

@@ -26,6 +26,8 @@ class ManyOptions:
     """As the command line gave them."""
 
     prompts: Path | None
+    interpolate: tuple[str, str] | None
+    frames: int
     x: str | None
     y: str | None
     grid: Path | None
@@ -40,7 +42,7 @@ class ManyOptions:
     @property
     def several(self) -> bool:
         """Whether more is asked for than one prompt with one set of settings."""
-        return self.compares or self.prompts is not None
+        return self.compares or self.prompts is not None or self.interpolate is not None
 
     @cached_property
     def axes(self) -> tuple[Axis | None, Axis | None]:
@@ -51,7 +53,9 @@ class ManyOptions:
         return x, y
 
     def pattern(self, output: Path | None) -> Path | None:
-        """Names that tell the pictures of a comparison apart, where the user gave none."""
+        """Names that tell the pictures apart, where the user gave none."""
+        if output is None and self.interpolate is not None:
+            return Path("{prompt}-{frame:03}.png")
         if output is not None or not self.compares:
             return output
         values = "".join(f"-{{{name}}}" for name in ("x", "y") if getattr(self, name) is not None)
@@ -70,6 +74,7 @@ class ManyOptions:
 
         Raises InputError if a file or an axis is wrong, or for options that exclude each other.
         """
+        from sdrt.interpolation import ask_frames
         from sdrt.jobs import Asked, ask_cells, ask_lines
         from sdrt.output_names import FIELDS, NamePattern
         from sdrt.prompt_files import read_prompts
@@ -78,6 +83,8 @@ class ManyOptions:
         fields = set() if output is None else {*NamePattern(output).fields}
         if self.prompts is not None:
             asked = ask_lines(read_prompts(self.prompts, fields - {*FIELDS, "line"}), settings)
+        elif self.interpolate is not None:
+            asked = ask_frames(*self.interpolate, self.frames, settings)
         elif self.compares:
             asked = ask_cells(*self.axes, settings)
         else:
@@ -93,6 +100,8 @@ class ManyOptions:
             raise InputError(
                 "--prompts and axes exclude each other; prompts can be an axis, as in --x prompt=a,b"
             )
+        if self.interpolate is not None and (self.prompts is not None or self.compares):
+            raise InputError("--interpolate excludes --prompts and axes; leave one out")
         if self.grid_columns is not None and (self.grid is None or self.compares):
             raise InputError("--grid-columns is for --grid without axes; leave it out")
         named = {axis.setting for axis in self.axes if axis is not None}
@@ -131,6 +140,13 @@ many_options = Section(
         metavar="FILE",
         help="In place of PROMPT, many with settings of their own: .txt, .jsonl, .csv; - is standard input.",
     ),
+    click.option(
+        "--interpolate",
+        nargs=2,
+        metavar="TEXT TEXT",
+        help="From one prompt to another; with --variation-seed from --seed to that one, too.",
+    ),
+    click.option("--frames", type=int, default=16, metavar="N", help="Of --interpolate, both ends included."),
     click.option(
         "--x",
         metavar="OPTION=VALUES",

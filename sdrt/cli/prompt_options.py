@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from sdrt.cli.sections import Section
+
+
+class _Weighted(click.ParamType[Any]):
+    """A text and its weight, 1 if it has none: `a frog:0.5`."""
+
+    name = "TEXT[:WEIGHT]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        text, colon, weight = value.rpartition(":")
+        try:
+            return (text, float(weight)) if colon else (value, 1.0)
+        except ValueError:
+            return (value, 1.0)
+
 
 prompt_options = Section(
     "Prompt",
@@ -22,6 +40,12 @@ prompt_options = Section(
         type=click.Choice(["a1111", "plain"]),
         default="a1111",
         help="a1111: (weights:1.2), [a:b:0.5], AND, BREAK; plain: brackets are text.",
+    ),
+    click.option(
+        "--blend",
+        type=_Weighted(),
+        multiple=True,
+        help="In place of PROMPT, several: the average of their embeddings is drawn.",
     ),
     click.option(
         "--clip-skip", type=int, help="Layer of the text encoder from the end.  [default: the model's]"

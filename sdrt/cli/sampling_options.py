@@ -22,6 +22,12 @@ sampling_options = Section(
     click.option("--sampler", metavar="NAME", help="As `sdrt samplers` lists them.  [default: the model's]"),
     *OPTIONS,
     click.option("--seed", type=int, default=-1, help="Picture i uses seed + i; -1 is a random seed."),
+    click.option(
+        "--variation-seed", type=int, metavar="SEED", help="Another seed, for pictures near the first's."
+    ),
+    click.option(
+        "--variation-strength", type=float, metavar="X", help="How far to go to the other: 0 is none, 1 all."
+    ),
     click.option("-n", "--count", type=int, default=1, help="How many pictures."),
     click.option(
         "--guidance-interval",
