@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdrt.errors import InputError
+from sdrt.errors import InputError, UnknownNameError
 from sdrt.setting_words import find_setting, read_setting
 
 STANDARD_INPUT = Path("-")
@@ -99,7 +99,12 @@ def _line(name: str, number: int, fields: _Fields, columns: Collection[str]) -> 
         if word in columns:
             own[word] = str(value)
             continue
-        setting = find_setting(word)
+        try:
+            setting = find_setting(word)
+        except UnknownNameError as error:
+            raise InputError(
+                f"{error} What is for names of files only stands in -o, too: {{{word}}}"
+            ) from None
         if setting in settings:
             raise InputError(f"{setting} is given twice, once as {word!r}; leave one out")
         settings[setting] = read_setting(setting, value)

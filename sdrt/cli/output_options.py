@@ -14,7 +14,7 @@ output_options = Section(
         "-o",
         "--output",
         type=click.Path(path_type=Path),
-        help="PNG to write, or a pattern of names, {index:04}-{prompt}.png; one that exists gets a number.  "
+        help="PNG to write, or a pattern: {index:04}-{seed}-{prompt}.png; a name that exists gets a number.  "
         "[default: from the prompt]",
     ),
     click.option("--json", "as_json", is_flag=True, help="Print paths, settings and times as JSON."),

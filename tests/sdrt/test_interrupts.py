@@ -149,6 +149,7 @@ def test_progress_on_a_terminal_and_paths_on_stdout(tmp_path):
     assert re.search(rb"\d it/s", terminal.shown)
     assert b"pictures 1-8 of 9" in terminal.shown
     assert b"/15" in terminal.shown
+    assert re.search(rb"\d s left", terminal.shown)
     # the summary names what was made and how long it took
     assert re.search(rb"15 steps of .*, guidance .*, seed 5, \d+\.\d\d s", terminal.shown)
 
