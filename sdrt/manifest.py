@@ -296,9 +296,8 @@ def _check_axes(manifest: Manifest) -> None:
             raise ValueError(f"{field} is {value}, the {key} of {graph} has {spec.shape[1]}")
     latent_rgb = manifest.vae.latent_rgb
     if latent_rgb and len(latent_rgb.factors) != manifest.vae.latent_channels:
-        raise ValueError(
-            f"vae.latent_rgb has {len(latent_rgb.factors)} factors for {manifest.vae.latent_channels} channels"
-        )
+        channels = manifest.vae.latent_channels
+        raise ValueError(f"vae.latent_rgb has {len(latent_rgb.factors)} factors for {channels} channels")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
