@@ -1,4 +1,4 @@
-"""Finished latents to pixels: scale, VAE decoder, 8 bits."""
+"""Latents to pixels: scale, VAE decoder, 8 bits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdrt import graphs
-from sdrt.backends import Backend, Runtime
+from sdrt.backends import Backend, Buffer, Runtime
 from sdrt.denoise import Denoising
 from sdrt.errors import ComputeError, EngineError
 from sdrt.manifest import VaeSettings
@@ -37,13 +37,15 @@ class Decoder:
         self._latents = runtime.load(graphs.path("latents", self._dtype), small=True)
         self._pixels = runtime.load(graphs.path("pixels", self._dtype), small=True)
 
-    def decode(self, denoising: Denoising) -> NDArray[np.uint8]:
+    def decode(self, denoising: Denoising, state: Buffer | None = None) -> NDArray[np.uint8]:
         """Pictures of a batch whose last step is queued: [B, H, W, 3] uint8 RGB.
 
+        state: [B, SLOTS, C, h, w] float32, latents in slot 0; None: the one the batch is in.
         Raises ComputeError naming the graph, and its evaluation, that NaN or Inf came out of: never a black
         picture.
         """
-        device, factor, state = self._device, self._settings.scale_factor, denoising.state
+        device, factor = self._device, self._settings.scale_factor
+        state = denoising.state if state is None else state
         batch, _, channels, h, w = state.shape
         scale = device.empty((), "float32")
         device.upload(np.asarray(1.0 / self._settings.scaling_factor, np.float32), scale)
@@ -65,10 +67,12 @@ class Decoder:
         if spoilt.any():
             denoising.check()
             # these alone: a picture does not depend on its batch
-            made[spoilt] = self._decode_precisely(denoising, spoilt)[spoilt]
+            made[spoilt] = self._decode_precisely(denoising, state, spoilt)[spoilt]
         return made
 
-    def _decode_precisely(self, denoising: Denoising, spoilt: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    def _decode_precisely(
+        self, denoising: Denoising, state: Buffer, spoilt: NDArray[np.bool_]
+    ) -> NDArray[np.uint8]:
         """As `decode`, in FP32. Raises ComputeError naming the pictures if that cannot be."""
         seeds = ", ".join(str(seed) for seed, bad in zip(denoising.seeds, spoilt, strict=True) if bad)
         failed = f"the vae_decoder graph gave NaN or Inf for the picture with seed {seeds}"
@@ -84,7 +88,7 @@ class Decoder:
                     f"{failed}, and there is no engine of vae_decoder_fp32; "
                     "make this picture with another backend, such as onnxruntime:cuda"
                 ) from None
-        return self._precise.decode(denoising)
+        return self._precise.decode(denoising, state)
 
     def close(self) -> None:
         """Free the graphs."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -105,13 +106,21 @@ class StepGraph:
     """The denoising step, loaded twice: one reads the state that the other has written, and back."""
 
     def __init__(self, runtime: Runtime, dtype: str) -> None:
-        path = graphs.path("step", dtype)
-        self.halves = tuple(runtime.load(path, small=True) for _ in range(2))
+        self._load = partial(runtime.load, graphs.path("step", dtype), small=True)
+        self.halves = (self._load(), self._load())
+        self._aside: Backend | None = None
+
+    def aside(self) -> Backend:
+        """One more, for steps that lead to a prediction; loaded when the first is asked for."""
+        if self._aside is None:
+            self._aside = self._load()
+        return self._aside
 
     def close(self) -> None:
-        """Free both."""
-        for half in self.halves:
-            half.close()
+        """Free all."""
+        for graph in (*self.halves, self._aside):
+            if graph is not None:
+                graph.close()
 
 
 class Denoising:
@@ -119,6 +128,7 @@ class Denoising:
 
     shape: of one sample's latents, (C, h, w). deep_cache: run the U-Net's shallow graph in some evaluations,
     on the deep features that lie where the full graph has written them.
+    done: how many evaluations are.
     """
 
     def __init__(
@@ -152,11 +162,13 @@ class Denoising:
         }
         self._buffers = {first: self._phase_buffers(phase) for first, phase in self._plan.phases.items()}
         self._bound: list[tuple[int, int] | None] = [None, None]
+        self._aside: dict[str, Buffer] = {}
+        self.done = 0
 
     @property
     def state(self) -> Buffer:
-        """The final state once the loop has ended: [B, SLOTS, C, h, w] float32, the latents in slot 0."""
-        return self._states[(self.evaluations + 1) % 2]
+        """[B, SLOTS, C, h, w] float32; once the loop has ended, slot 0 holds the final latents."""
+        return self._states[(self.done + 1) % 2]
 
     @property
     def seeds(self) -> list[int]:
@@ -165,9 +177,9 @@ class Denoising:
 
     def check(self) -> None:
         """Wait for the last step; raise ComputeError naming what first gave NaN or Inf, for each picture."""
-        finite = self._device.download(self._finite[(self.evaluations + 1) % 2])
+        finite = self._device.download(self._finite[(self.done + 1) % 2])
         # the step before the first evaluation counts too
-        wrong = [(b, max(int(steps) - 1, 0)) for b, steps in enumerate(finite) if steps <= self.evaluations]
+        wrong = [(b, max(int(steps) - 1, 0)) for b, steps in enumerate(finite) if steps <= self.done]
         if wrong:
             raise ComputeError(
                 f"NaN or Inf: {'; '.join(self._named(b, k) for b, k in wrong)}. With an FP16 bundle try one "
@@ -201,10 +213,47 @@ class Denoising:
             if plan.noisy[k].any():
                 upload(self._draw_noise(k), shared["noise"])
             self._run_step((k + 1) % 2, plan.first_of(k), plan.first_of(k + 1))
-            yield k + 1
+            self.done = k + 1
+            yield self.done
+
+    def predict(self) -> Buffer:
+        """The state of a batch that ends now: slot 0 is x_0 as the network saw it in the latest evaluation.
+
+        [B, SLOTS, C, h, w] float32, until the next call. To be called between two evaluations: what the step
+        has read is still there, and is read again by a step whose matrix leads to x_0. Without this call
+        nothing is loaded or computed.
+        """
+        k, batch = self.done - 1, len(self._samples)
+        if not self._aside:
+            self._aside = {
+                "matrix": self._empty((batch, SLOTS, COLUMNS), "float32"),
+                "hold": self._filled(np.broadcast_to(_HELD_AT_THE_END, (batch, SLOTS, 2)), "float32"),
+                "next_state": self._empty(self._states[0].shape, "float32"),
+                "next_finite": self._empty((batch,), "float32"),
+                # nobody reads this one
+                "sample": self._empty(self._buffers[0]["sample"].shape, self._buffers[0]["sample"].dtype),
+            }
+        matrix = np.zeros((batch, SLOTS, COLUMNS), np.float32)
+        matrix[:, 0, [0, SLOTS]] = self._plan.denoised[k]
+        self._device.upload(matrix, self._aside["matrix"])
+        outputs, read = self._buffers[self._plan.first_of(k)], self.done % 2
+        graph = self._step.aside()
+        graph.bind(
+            {
+                **self._shared,
+                **{name: outputs[name] for name in ("out_sample", "guidance", "rows")},
+                "owners": self._buffers[0]["owners"],
+                "state": self._states[read],
+                "finite": self._finite[read],
+                **self._aside,
+            }
+        )
+        graph.run()
+        return self._aside["next_state"]
 
     def _start(self) -> None:
         """Lay the first network input: a step whose matrix is the identity."""
+        self.done = 0
         plan, upload, shared = self._plan, self._device.upload, self._shared
         state = np.zeros((len(self._samples), SLOTS, *self._shape), np.float32)
         for slots, sample in zip(state, self._samples, strict=True):
@@ -290,6 +339,9 @@ class Denoising:
 
 
 _IDENTITY = np.eye(SLOTS, COLUMNS, dtype=np.float32)
+# after the last evaluation there is no noise
+_HELD_AT_THE_END = np.eye(SLOTS, 2, dtype=np.float32) * [1, 0]
+_STANDING = np.array([1.0, 0.0])  # a picture that is done is its own prediction
 
 
 class _Plan:
@@ -308,8 +360,9 @@ class _Plan:
         self.c_in = np.ones((evaluations + 1, batch, 1, 1, 1), np.float32)
         self.noisy = np.zeros((evaluations, batch), bool)
         self.hold = np.zeros((evaluations, batch, SLOTS, 2), np.float32)
-        self.hold[..., 0, 0] = 1.0  # after the last evaluation there is no noise
+        self.hold[:] = _HELD_AT_THE_END
         self.holds = any(sample.held is not None for sample in samples)
+        self.denoised = np.tile(_STANDING, (evaluations, batch, 1))
         for b, sample in enumerate(samples):
             table, length = sample.table, sample.table.evaluations
             self.matrices[:length, b] = table.matrices
@@ -318,6 +371,7 @@ class _Plan:
             self.c_in[:length, b, 0, 0, 0] = table.c_in
             self.noisy[:length, b] = table.noisy
             self.hold[: length - 1, b, 0] = np.stack([table.alphas[1:], table.sigmas[1:]], axis=-1)
+            self.denoised[:length, b] = table.denoised
         told = [sample.conditions for sample in samples]
         self.changes = {k for one in told for k in one.changes}
         firsts = {0, *(k for one in told for k in one.reweighed if k < evaluations)}

@@ -8,9 +8,10 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from sdrt.errors import InputError, SdrtError
 from sdrt.metadata import OWN, PARAMETERS
@@ -37,28 +38,44 @@ def default_name(prompt: str) -> str:
 def check_output(path: Path) -> None:
     """Whether a picture can be written to `path`; asked before any work is done.
 
-    Raises InputError if it is a directory, is no PNG, or its folder is absent or not writable.
+    Raises InputError if it is no PNG, or as `check_place` does.
+    """
+    check_place(path, suffixes=(".png",))
+
+
+def check_place(path: Path, *, suffixes: Sequence[str], option: str = "-o") -> None:
+    """Whether a file can be written to `path`. option: where the user gave the name.
+
+    Raises InputError if it is a directory, ends in none of `suffixes`, or its folder is absent or not
+    writable.
     """
     try:
         is_directory = stat.S_ISDIR(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
         is_directory = False
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot write {str(path)!r}: {error}; give another name with -o") from None
+        raise InputError(f"cannot write {str(path)!r}: {error}; give another name with {option}") from None
     if is_directory:
-        raise InputError(f"{path} is a directory; give a file name, as in {path / 'picture.png'}")
-    if path.suffix.lower() != ".png":
-        raise InputError(f"{path} is not a PNG name; sdrt writes PNG: {path.name or 'picture'}.png")
+        example = path / f"picture{suffixes[0]}"
+        raise InputError(f"{path} is a directory; give a file name, as in {example}")
+    if path.suffix.lower() not in suffixes:
+        *others, last = (suffix[1:].upper() for suffix in suffixes)
+        written = f"{', '.join(others)} or {last}" if others else last
+        name = f"{path.name or 'picture'}{suffixes[0]}"
+        raise InputError(f"{path} is not a {written} name; sdrt writes {written}: {name}")
+    check_folder(path.parent, option=option)
+
+
+def check_folder(folder: Path, *, option: str) -> None:
+    """Whether a file can be made in a folder that is there. Raises InputError."""
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        if not path.parent.exists():
-            raise InputError(
-                f"there is no folder {path.parent}; make it with: mkdir -p {path.parent}"
-            ) from None
+        if not folder.exists():
+            raise InputError(f"there is no folder {folder}; make it with: mkdir -p {folder}") from None
         raise InputError(
-            f"cannot write to {path.parent}: {error.strerror}; give another folder with -o"
+            f"cannot write to {folder}: {error.strerror}; give another folder with {option}"
         ) from None
 
 
@@ -73,24 +90,39 @@ def save_png(pixels: NDArray[np.uint8], path: Path, texts: Mapping[str, str]) ->
     info = PngInfo()
     for keyword, text in texts.items():
         info.add_text(keyword, text)
+    return write_whole(path, partial(Image.fromarray(pixels).save, format="PNG", pnginfo=info))
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], None], *, replace: bool = False) -> Path:
+    """Let `write` fill a file beside its place, and move it there when it is whole; returns where.
+
+    That is `path`, or `path-1`, `-2` .. if it exists. replace: `path` itself, in place of what is there.
+    Raises SdrtError if the disk refuses.
+    """
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:32]}-", suffix=".partial")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:32]}-", suffix=".partial")
+        temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as stream:
-                Image.fromarray(pixels).save(stream, format="PNG", pnginfo=info)
-            return _place(Path(temporary), path)
+                write(stream)
+            _open_to_others(temporary)
+            return temporary.replace(path) if replace else _place(temporary, path)
         finally:
             with contextlib.suppress(FileNotFoundError):
-                Path(temporary).unlink()
+                temporary.unlink()
     except OSError as error:
         raise SdrtError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _place(temporary: Path, path: Path) -> Path:
-    """Give `temporary` the first free name; a link fails if the name exists, where a rename would replace."""
+def _open_to_others(temporary: Path) -> None:
+    """Give a file of mkstemp's the mode of any new file."""
     umask = os.umask(0)
     os.umask(umask)
     temporary.chmod(0o666 & ~umask)
+
+
+def _place(temporary: Path, path: Path) -> Path:
+    """Give `temporary` the first free name; a link fails if the name exists, where a rename would replace."""
     number = 0
     while True:
         target = path if number == 0 else path.with_stem(f"{path.stem}-{number}")

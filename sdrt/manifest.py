@@ -127,12 +127,31 @@ class Conditioning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     picture: Literal["inpainting", "edit"] | None = None
 
 
+Rgb = tuple[float, float, float]
+
+
+class LatentRgb(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a latent pixel looks like without decoding: bias + sum over channels of latent * factor.
+
+    RGB in -1..1, of latents as a sampler has them. factors: one for each latent channel. psnr: dB against the
+    means of drawn pictures that it was not fitted to.
+    """
+
+    factors: tuple[Rgb, ...]
+    bias: Rgb
+    psnr: float
+
+
 class VaeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """latents = encoder mean * scaling_factor; a latent pixel is scale_factor x scale_factor image pixels."""
+    """latents = encoder mean * scaling_factor; a latent pixel is scale_factor x scale_factor image pixels.
+
+    latent_rgb: None in bundles that were exported without it.
+    """
 
     scaling_factor: float
     scale_factor: Positive
     latent_channels: Positive
+    latent_rgb: LatentRgb | None = None
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -275,6 +294,10 @@ def _check_axes(manifest: Manifest) -> None:
         spec = entry.inputs.get(key) if entry else None
         if spec and len(spec.shape) > 1 and spec.shape[1] not in (None, value):
             raise ValueError(f"{field} is {value}, the {key} of {graph} has {spec.shape[1]}")
+    latent_rgb = manifest.vae.latent_rgb
+    if latent_rgb and len(latent_rgb.factors) != manifest.vae.latent_channels:
+        channels = manifest.vae.latent_channels
+        raise ValueError(f"vae.latent_rgb has {len(latent_rgb.factors)} factors for {channels} channels")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

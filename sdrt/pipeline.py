@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -37,6 +37,7 @@ from sdrt.text_encoder import TextEncoder
 from sdrt.textual_inversion import Embedding, add_embeddings, check_encoders, read_embedding
 from sdrt.tokenizer import PromptTokenizer
 from sdrt.verified import VerifiedFiles, cache_folder
+from sdrt.watching import Watched
 
 # pictures of one batch together have at most this many pixels: on a CPU larger batches gain nothing
 _BATCH_PIXELS = 512 * 512
@@ -53,7 +54,8 @@ _MAY_BE_ROUNDED: frozenset[GraphName] = frozenset({"unet", "unet_shallow", "vae_
 class Progress:
     """Where a run of `total` pictures is: after `first` of them, and `done` of `evaluations` of this batch.
 
-    requests: one for each picture of the batch.
+    requests: one for each picture of the batch. What these look like so far is computed when it is asked for,
+    and can be while on_step is called; both lists are empty before the first evaluation.
     """
 
     first: int
@@ -61,6 +63,21 @@ class Progress:
     requests: tuple[Request, ...]
     done: int
     evaluations: int
+    watched: Watched = field(repr=False, compare=False)
+
+    def predictions(self) -> list[NDArray[np.uint8]]:
+        """[H, W, 3] RGB of each: the finished picture as the network sees it now, decoded by the VAE.
+
+        Raises InputError if the run has gone on since; ComputeError as `Pipeline.run` does.
+        """
+        return self.watched.predictions(self.done)
+
+    def previews(self) -> list[NDArray[np.uint8]]:
+        """[H / 8, W / 8, 3] RGB of each: the same without the VAE, by the bundle's map from latents to RGB.
+
+        Raises InputError if the bundle has none too.
+        """
+        return self.watched.previews(self.done)
 
     @property
     def batch(self) -> int:
@@ -224,6 +241,13 @@ class Pipeline:
                 requests=tuple(one.request for one in batch),
                 done=0,
                 evaluations=denoising.evaluations,
+                watched=Watched(
+                    denoising=denoising,
+                    device=self.runtime.device,
+                    decoder=self._decoder,
+                    manifest=self.manifest,
+                    finish=[partial(_finished, one) for one in batch],
+                ),
             )
             on_step(at)
             for done in denoising:
@@ -247,10 +271,8 @@ class Pipeline:
         )
 
     def _picture(self, placed: Placed, pixels: NDArray[np.uint8]) -> Picture:
-        request, given = placed.request, placed.prepared.given
-        if given is not None:
-            pixels = given.source.paint_into(pixels, request.mask_blur)
-        return Picture(pixels=pixels, request=request, texts=self.texts(request))
+        request = placed.request
+        return Picture(pixels=_finished(placed, pixels), request=request, texts=self.texts(request))
 
     def texts(self, request: Request) -> dict[str, str]:
         """What the file of a picture says of how it was made, by keyword."""
@@ -381,6 +403,12 @@ def _open_runtime(backend: str, bundle: Path) -> Runtime:
         size = manifest.defaults
         backend = choose(bundle, manifest, width=size.width, height=size.height).backend
     return open_runtime(backend)
+
+
+def _finished(placed: Placed, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What was decoded, with what may not change put back."""
+    given = placed.prepared.given
+    return pixels if given is None else given.source.paint_into(pixels, placed.request.mask_blur)
 
 
 def _specs(specs: Any) -> str:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from sdrt import manifest
-from sdrt.manifest import FileEntry, GraphEntry, GraphName, MadeBy, Manifest, Precision
+from sdrt.manifest import FileEntry, GraphEntry, GraphName, LatentRgb, MadeBy, Manifest, Precision
 
 from .checkpoint import Model
 from .configs import TOKENIZERS, Config, Configs
@@ -68,6 +70,7 @@ def write_manifest(
     precision: Precision,
     opset: int,
     tools: dict[str, str],
+    latent_rgb: LatentRgb | None,
     graphs: dict[GraphName, GraphEntry],
     known: Mapping[str, FileEntry],
 ) -> None:
@@ -85,7 +88,7 @@ def write_manifest(
         text=configs.text,
         conditioning=configs.conditioning,
         schedule=configs.schedule,
-        vae=configs.vae_settings,
+        vae=msgspec.structs.replace(configs.vae_settings, latent_rgb=latent_rgb),
         defaults=configs.defaults,
         files={name: known.get(name) or describe(path) for name, path in files.items()},
     )

@@ -19,6 +19,7 @@ from .fidelity import TOLERANCE, Trial, check_rows, measure, run_references
 from .float32 import write_float32
 from .fused_attention import write_fused
 from .half_range import Kept, keep_in_range, trial_inputs
+from .latent_rgb import fit_latent_rgb
 from .optimum import OnnxModel, write_adapted
 from .parameters import HalfWeights
 from .resume import FinishedGraph
@@ -54,6 +55,11 @@ def fill(place: Staging, model: Checkpoint | OnnxModel, settings: Settings, prog
             continue
         finished[spec.name] = _make_graph(place, model, spec, keys[spec.name], settings, progress)
         resume.write_finished(place, finished)
+    entries = {spec.name: finished[spec.name].entry for spec in specs}
+    progress("fitting the map from latents to RGB")
+    latent_rgb = fit_latent_rgb(place.bundle, entries, model.configs.vae_settings, settings.precision)
+    if latent_rgb is None:
+        progress("the VAE gave NaN or infinity for a picture: there will be no map from latents to RGB")
     progress("writing configs, tokenizer and manifest")
     write_configs(model, place.bundle)
     write_manifest(
@@ -63,7 +69,8 @@ def fill(place: Staging, model: Checkpoint | OnnxModel, settings: Settings, prog
         precision=settings.precision,
         opset=model.opset if isinstance(model, OnnxModel) else settings.opset,
         tools=tools,
-        graphs={spec.name: finished[spec.name].entry for spec in specs},
+        latent_rgb=latent_rgb,
+        graphs=entries,
         known={path: entry for graph in finished.values() for path, entry in graph.files.items()},
     )
 

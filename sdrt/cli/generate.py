@@ -21,6 +21,7 @@ from sdrt.cli.sampler_options import asked_sigma_schedule
 from sdrt.cli.sampling_options import sampling_options
 from sdrt.cli.sections import SectionedCommand
 from sdrt.cli.status import status
+from sdrt.cli.watch_options import WatchOptions, watch_options
 from sdrt.image_files import check_output
 
 if TYPE_CHECKING:
@@ -33,12 +34,14 @@ if TYPE_CHECKING:
 @sampling_options
 @picture_options
 @many_options
+@watch_options
 @model_options
 @output_options
 def generate(
     prompt: str | None,
     model: ModelOptions,
     many: ManyOptions,
+    watch: WatchOptions,
     sigma_schedule: SigmaSchedule | None,
     karras: bool,
     output: Path | None,
@@ -64,21 +67,24 @@ def generate(
     # the manifest alone tells whether all that is asked for is sound; the graphs are loaded after that
     manifest = manifests.read(model.bundle() / manifests.FILE_NAME)
     requests, jobs = resolve_jobs(manifest, many.asked(settings, output), output)
+    watcher = watch.watcher(manifest, [job.request for job in jobs])
     with status() as progress:
         pipeline = model.load(manifest, jobs[0].request.width, jobs[0].request.height, progress)
     loaded = time.perf_counter()
-    run = JobRun(pipeline, jobs, resume=many.resume, sheet=many.sheet(jobs, prompt or ""))
+    sheet = many.sheet(jobs, prompt or "")
+    run = JobRun(pipeline, jobs, resume=many.resume, sheet=sheet, watcher=watcher)
     with progress_bar(run.requests) as on_step:
         for path in run.paths(on_step):
             if not as_json:
                 click.echo(path)
-    sheet = None if sheet_path is None else run.save_sheet(sheet_path)
-    if sheet is not None and not as_json:
-        click.echo(sheet)
+    sheet_file = None if sheet_path is None else run.save_sheet(sheet_path)
+    if not as_json:
+        for path in (*filter(None, [sheet_file]), *watcher.written):
+            click.echo(path)
     request = None if many.several else requests[0]
     finished = time.perf_counter()
     if as_json:
         seconds = {"load": loaded - started, "generate": finished - loaded}
-        click.echo(json_of(run, request, sheet, seconds))
+        click.echo(json_of(run, request, sheet_file, seconds))
     elif sys.stderr.isatty():
         click.echo(f"{summary_of(run, request)}, {finished - loaded:.2f} s", err=True)

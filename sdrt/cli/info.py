@@ -54,6 +54,9 @@ def _bundle(name: str, as_json: bool) -> None:
         f"schedule: {noise}, {schedule.prediction_type}, {schedule.timestep_spacing} spacing, "
         f"{schedule.sigma_schedule} noise levels"
     )
+    latent_rgb = manifest.vae.latent_rgb
+    previews = "none, decoded only" if latent_rgb is None else f"{latent_rgb.psnr:g} dB to decoded colours"
+    click.echo(f"map from latents to RGB, for previews: {previews}")
     for graph, entry in manifest.graphs.items():
         click.echo(f"\n{graph}  {entry.path}")
         for kind, specs in (("in ", entry.inputs), ("out", entry.outputs)):

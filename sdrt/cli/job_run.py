@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sdrt.jobs import Job
     from sdrt.pipeline import Picture, Pipeline, Progress
     from sdrt.request import Request
+    from sdrt.watcher import Watcher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +31,26 @@ class Made:
 
 
 class JobRun:
-    """The pictures of some jobs. resume: look for files of an earlier run. sheet: all are laid on it, too."""
+    """The pictures of some jobs. resume: look for files of an earlier run. sheet: all are laid on it, too.
+
+    watcher: is told of every step and picture.
+    """
 
     def __init__(
-        self, pipeline: Pipeline, jobs: Sequence[Job], *, resume: bool, sheet: ContactSheet | None
+        self,
+        pipeline: Pipeline,
+        jobs: Sequence[Job],
+        *,
+        resume: bool,
+        sheet: ContactSheet | None,
+        watcher: Watcher,
     ) -> None:
         self.pipeline = pipeline
         self.made: list[Made] = []
         self._jobs = jobs
         self._sheet = sheet
         self._resume = resume
+        self.watcher = watcher
         self._there = self._find() if resume else {}
 
     @property
@@ -49,12 +60,13 @@ class JobRun:
 
     def paths(self, on_step: Callable[[Progress], None]) -> Iterator[Path]:
         """Make and write what is not there, and yield where each picture is, in the order of the jobs."""
-        pictures = self.pipeline.run(self.requests, on_step)
+        pictures = self.pipeline.run(self.requests, self.watcher.beside(on_step))
         for index, job in enumerate(self._jobs):
             made = self._there.get(index)
             if made is None:
                 picture = next(pictures)
                 made = Made(job=job, path=_save(picture, job.path), seed=picture.request.seed)
+                self.watcher.finish(picture)
                 if self._sheet is not None:
                     self._sheet.place(index, picture.pixels)
             elif self._sheet is not None:

@@ -44,6 +44,7 @@ def json_of(run: JobRun, request: Request | None, sheet: Path | None, seconds: M
     said = {
         "pictures": pictures,
         **({"grid": str(sheet)} if sheet is not None else {}),
+        **({"animations": run.watcher.written} if run.watcher.written else {}),
         **({"request": vars(request)} if request is not None else {}),
         "backend": pipeline.runtime.name,
         **describe_added(pipeline.loras, pipeline.embeddings),

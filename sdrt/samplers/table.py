@@ -30,6 +30,7 @@ COLUMNS = SLOTS + 2  # the slots, the prediction, the noise
 _MOST_EVALUATIONS = 2  # of one step
 _FEW_STEPS = 15
 _IDENTITY = np.eye(SLOTS + 2 * _MOST_EVALUATIONS)
+_OF_X, _OF_M = np.eye(2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +148,7 @@ class SamplerTable:
     alphas, sigmas: [E] float64, signal and noise in x at each evaluation.
     c_in: [E] float64, scale of the network input.
     matrices: [E, SLOTS, COLUMNS] float64, M[k] = [A | b | c].
+    denoised: [E, 2] float64, d[k]: at evaluation k the network says that x_0 is d[0] S[0] + d[1] m.
     noisy: [E] bool, whether evaluation k draws noise.
     initial_scale: unit noise times this is the sampler's initial x. A run that starts in the middle begins
     with alphas[0] * latents + initial_scale * noise.
@@ -158,6 +160,7 @@ class SamplerTable:
     sigmas: Vector
     c_in: Vector
     matrices: Vector
+    denoised: Vector
     noisy: NDArray[np.bool_]
     initial_scale: float
 
@@ -226,6 +229,7 @@ def compile_path(
         sigmas=np.array([at.sigma for at in points]),
         c_in=np.array([at.c_in(prediction) for at in points]),
         matrices=np.stack(matrices),
+        denoised=np.stack([at.denoised(_OF_X, _OF_M, prediction) for at in points]),
         noisy=np.array([matrix[:, -1].any() for matrix in matrices]),
         initial_scale=path.initial_scale if start == 0 else points[0].sigma,
     )

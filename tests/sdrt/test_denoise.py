@@ -81,6 +81,7 @@ def ancestral(steps):
         sigmas=np.linspace(9.0, 0.0, steps),
         c_in=np.linspace(0.1, 1.0, steps),
         matrices=matrices,
+        denoised=np.tile([1.0, 0.0], (len(matrices), 1)),
         noisy=matrices[:, :, -1].any(axis=1),
         initial_scale=3.0,
     )
@@ -256,6 +257,7 @@ def test_half_networks_are_guided_in_float32(runtime):
         sigmas=np.zeros(2),
         c_in=np.ones(2),
         matrices=matrices,
+        denoised=np.tile([1.0, 0.0], (len(matrices), 1)),
         noisy=np.zeros(2, bool),
         initial_scale=1.0,
     )
