@@ -10,18 +10,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sdrt.errors import InputError, SdrtError
     from sdrt.pipeline import Picture, Pipeline, Progress
     from sdrt.request import Request
+    from sdrt.settings import Settings
 
 __version__ = "0.1.0"
 
-__all__ = ["Picture", "Pipeline", "Progress", "Request", "__version__"]
+__all__ = [
+    "InputError",
+    "Picture",
+    "Pipeline",
+    "Progress",
+    "Request",
+    "SdrtError",
+    "Settings",
+    "__version__",
+]
 
 _LAZY = {
+    "InputError": "sdrt.errors",
     "Picture": "sdrt.pipeline",
     "Pipeline": "sdrt.pipeline",
     "Progress": "sdrt.pipeline",
     "Request": "sdrt.request",
+    "SdrtError": "sdrt.errors",
+    "Settings": "sdrt.settings",
 }
 
 

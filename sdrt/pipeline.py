@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from sdrt.manifest import GraphEntry, GraphName, Manifest, TextSettings
 from sdrt.noise import NoiseGenerator, slerp
 from sdrt.request import Request, resolve_request
 from sdrt.saved_graphs import SavedGraph, saved_graphs_folder
+from sdrt.settings import Settings
 from sdrt.shown_picture import MaskedPicture, PictureToChange
 from sdrt.source_images import Placement, read_source
 from sdrt.starting_picture import GivenPicture, StartingPicture
@@ -207,22 +208,40 @@ class Pipeline:
         """What the bundle says of itself."""
         return self.bundle.manifest
 
-    def generate(self, prompt: str, **settings: Any) -> list[Picture]:
-        """Pictures of a prompt; `settings` are the keywords of `sdrt.request.resolve_request`.
+    def generate(self, prompt: str, **settings: Unpack[Settings]) -> list[Picture]:
+        """Pictures of a prompt; `settings` are those of `request`.
 
         >>> Pipeline.load().generate("a large red circle on a blue background", seed=1)[0].pixels.shape
         (64, 64, 3)
         """
-        return list(self.run(resolve_request(self.manifest, prompt, **settings)))
+        return list(self.run(self.request(prompt, **settings)))
+
+    def request(self, prompt: str, **settings: Unpack[Settings]) -> Request:
+        """What `run` takes: settings with the model's defaults for what they leave out, checked.
+
+        Raises InputError naming the nearest value that works (`sdrt.request.resolve_request`).
+        """
+        return resolve_request(self.manifest, prompt, **settings)
 
     def run(
         self, requests: Request | Sequence[Request], on_step: Callable[[Progress], None] = lambda _: None
     ) -> Iterator[Picture]:
         """Make the pictures of one request or of several; each is yielded in its turn, once it is there.
 
-        Those that can be (`sdrt.batches`) are made at once, also of different requests; each is what it would
-        be alone. on_step is called before the first and after every evaluation of the network; what it raises
-        stops the loop, and so does closing the iterator.
+        on_step is called before the first and after every evaluation of the network; what it raises stops the
+        loop, and so does closing the iterator.
+        """
+        for event in self.steps(requests):
+            if isinstance(event, Picture):
+                yield event
+            else:
+                on_step(event)
+
+    def steps(self, requests: Request | Sequence[Request]) -> Iterator[Progress | Picture]:
+        """As `run`, yielding every step as well; nothing is computed until the next one is asked for.
+
+        Pictures that can be (`sdrt.batches`) are made at once, also of different requests; each is what it
+        would be alone, and comes in its turn.
         """
         asked = [requests] if isinstance(requests, Request) else requests
         preparing = Preparing(
@@ -249,9 +268,9 @@ class Pipeline:
                     finish=[partial(_finished, one) for one in batch],
                 ),
             )
-            on_step(at)
+            yield at
             for done in denoising:
-                on_step(replace(at, done=done))
+                yield replace(at, done=done)
             for one, pixels in zip(batch, self._decoder.decode(denoising), strict=True):
                 made[one.index] = self._picture(one, pixels)
             begun += len(batch)
