@@ -56,7 +56,7 @@ def generate(
     from sdrt.jobs import resolve_jobs
 
     started = time.perf_counter()
-    if prompt is None and not (many.prompts or many.interpolate or settings["blend"]):
+    if prompt is None and not (many.says_prompts or settings["blend"]):
         raise click.UsageError("Missing argument 'PROMPT'.", click.get_current_context())
     if prompt is not None and many.prompts is not None:
         raise click.UsageError("PROMPT and --prompts exclude each other.", click.get_current_context())
