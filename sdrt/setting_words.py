@@ -82,6 +82,8 @@ def read_setting(name: str, value: Any) -> Any:
     if isinstance(value, str) and any(get_origin(one) is tuple for one in (kind, *get_args(kind))):
         parts = re.split(r"[\s,]+", value.strip())
         value = parts if len(parts) > 1 else value
+    if isinstance(value, str) and any(get_origin(one) is Literal for one in (kind, *get_args(kind))):
+        value = value.strip().lower()  # AUTOMATIC1111 writes Karras
     if isinstance(value, str) and float in (kind, *get_args(kind)):
         with contextlib.suppress(ValueError):  # JSON has no .5
             value = float(value)

@@ -56,7 +56,7 @@ def generate(
     from sdrt.jobs import resolve_jobs
 
     started = time.perf_counter()
-    if prompt is None and not (many.prompts or many.interpolate or settings["blend"]):
+    if prompt is None and not (many.says_prompts or settings["blend"]):
         raise click.UsageError("Missing argument 'PROMPT'.", click.get_current_context())
     if prompt is not None and many.prompts is not None:
         raise click.UsageError("PROMPT and --prompts exclude each other.", click.get_current_context())
@@ -66,13 +66,15 @@ def generate(
         check_output(sheet_path)
     # the manifest alone tells whether all that is asked for is sound; the graphs are loaded after that
     manifest = manifests.read(model.bundle() / manifests.FILE_NAME)
-    requests, jobs = resolve_jobs(manifest, many.asked(settings, output), output)
-    watcher = watch.watcher(manifest, [job.request for job in jobs])
     with status() as progress:
+        progress("checking what is asked for")
+        requests, jobs = resolve_jobs(manifest, many.asked(settings, output), output)
+        watcher = watch.watcher(manifest, [job.request for job in jobs])
         pipeline = model.load(manifest, jobs[0].request.width, jobs[0].request.height, progress)
+        progress("looking for pictures that are there already")
+        sheet = many.sheet(jobs, prompt or "")
+        run = JobRun(pipeline, jobs, resume=many.resume, sheet=sheet, watcher=watcher)
     loaded = time.perf_counter()
-    sheet = many.sheet(jobs, prompt or "")
-    run = JobRun(pipeline, jobs, resume=many.resume, sheet=sheet, watcher=watcher)
     with progress_bar(run.requests) as on_step:
         for path in run.paths(on_step):
             if not as_json:

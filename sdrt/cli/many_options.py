@@ -52,13 +52,23 @@ class ManyOptions:
         x, y = (None if text is None else parse_axis(text) for text in (self.x, self.y))
         return x, y
 
+    @property
+    def says_prompts(self) -> bool:
+        """Whether no other prompt is needed. Raises InputError for a wrong axis."""
+        of_axis = any(axis is not None and axis.setting in {"prompt", "blend"} for axis in self.axes)
+        return of_axis or self.prompts is not None or self.interpolate is not None
+
     def pattern(self, output: Path | None) -> Path | None:
         """Names that tell the pictures apart, where the user gave none."""
         if output is None and self.interpolate is not None:
             return Path("{prompt}-{frame:03}.png")
         if output is not None or not self.compares:
             return output
-        values = "".join(f"-{{{name}}}" for name in ("x", "y") if getattr(self, name) is not None)
+        # a prompt says by itself what is different in it
+        named = [
+            (f"-{{{name}}}", axis) for name, axis in zip("xy", self.axes, strict=True) if axis is not None
+        ]
+        values = "".join(text for text, axis in named if axis.setting not in {"prompt", "replace"})
         return Path(f"{{prompt}}{values}.png")
 
     def sheet_path(self, output: Path | None) -> Path | None:

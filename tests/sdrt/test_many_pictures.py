@@ -129,7 +129,11 @@ class TestComparison:
     def test_words_of_the_prompt(self, sdrt_main):
         args = ("--y", "replace=red,blue", "--seed", "1", "--grid", "compared.png", *SMALL)
         result = sdrt_main("generate", "a red star", *args)
-        assert result.out.split() == ["a-red-star-red.png", "a-blue-star-blue.png", "compared.png"]
+        assert result.out.split() == ["a-red-star.png", "a-blue-star.png", "compared.png"]
+
+    def test_prompts_as_an_axis_need_no_other(self, sdrt_main):
+        result = sdrt_main("generate", "--x", 'prompt=a star,"a cross, blue"', "--seed", "1", *SMALL)
+        assert result.out.split() == ["a-star.png", "a-cross-blue.png", "grid.png"]
 
     def test_limit_of_the_product(self, refused, graphs_stay_closed):
         axes = ("--x", "seed=1-11", "--y", "steps=1-10")

@@ -63,6 +63,7 @@ def test_text(read):
             {"prompt": "a cat", "negative_prompt": "blue", "guidance_scale": 3},
         ),
         ("a cat --guidance-interval 0 0.6", {"prompt": "a cat", "guidance_interval": (0.0, 0.6)}),
+        ("a cat --schedule-type Karras", {"prompt": "a cat", "sigma_schedule": "karras"}),
         ("a cat --seed -1", {"prompt": "a cat", "seed": -1}),
         ("--prompt 'a --steps 4' --steps 5", {"prompt": "a --steps 4", "steps": 5}),
         ("a cat --outpaint 8 --strength .5", {"prompt": "a cat", "outpaint": 8, "strength": 0.5}),
