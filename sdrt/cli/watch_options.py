@@ -44,7 +44,7 @@ class WatchOptions:
         frames = self.gif is not None or self.frames_dir is not None
         if not frames and self.preview is None and (self.every is not None or self.decoded is not None):
             raise InputError(
-                "--every, --decoded and --projected say how; give --gif, --frames-dir or --preview too"
+                "--every, --decoded and --projected say how to watch; give --gif, --frames-dir or --preview"
             )
         project_frames, project_previews = self.decoded is False, not self.decoded
         if (frames and project_frames) or (self.preview is not None and project_previews):
