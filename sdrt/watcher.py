@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sdrt.animation import FORMATS, save_animation
 from sdrt.frame_files import FrameFolder, PreviewFile
 from sdrt.image_files import check_place
+from sdrt.image_reading import opened_image
 
 if TYPE_CHECKING:
     from sdrt.pipeline import Picture, Progress
@@ -36,6 +37,7 @@ class Watcher:
     """Told of every step and of every picture of a run.
 
     requests: of the run, one for each picture. animation, folder, preview: where frames go; None: nowhere.
+    in_one: the animation shows finished pictures, one after the other, and not how each came about.
     every: how many evaluations make a frame. project_frames, project_previews: by the map from latents to RGB
     rather than by the VAE. written: the animations.
     """
@@ -45,6 +47,7 @@ class Watcher:
         requests: Sequence[Request],
         *,
         animation: Path | None = None,
+        in_one: bool = False,
         folder: FrameFolder | None = None,
         preview: PreviewFile | None = None,
         every: int = 1,
@@ -52,6 +55,8 @@ class Watcher:
         project_previews: bool = True,
     ) -> None:
         self._animation, self._folder, self._preview = animation, folder, preview
+        self._in_one = in_one
+        self._pictures: list[Pixels] = []
         self._every = every
         self._project_frames, self._project_previews = project_frames, project_previews
         # equal requests make equal pictures: which of them is which makes no difference
@@ -94,16 +99,36 @@ class Watcher:
         """Write what is to be written once a picture is there."""
         made = self._making[picture.request].popleft()
         made.finished = picture.pixels
-        if self._animation is not None:
-            frames = [*made.frames, picture.pixels]
-            self.written.append(save_animation(frames, self._animation, texts=picture.texts))
+        if self._animates_steps:
+            self._animate([*made.frames, picture.pixels], picture.texts)
             made.frames.clear()
+        elif self._in_one:
+            self._pictures.append(picture.pixels)
         if self._folder is not None:
             self._folder.write(made.number, made.evaluations, picture.pixels)
         if self._preview is not None:
             finished = [one.finished for one in self._batch if one.finished is not None]
             if len(finished) == len(self._batch):
                 self._preview.write(finished, "finished")
+
+    def pass_over(self, file: Path) -> None:
+        """Take a picture that an earlier run made. Raises InputError if it cannot be read."""
+        if self._in_one:
+            with opened_image(file) as image:
+                self._pictures.append(np.asarray(image.convert("RGB")))
+
+    def end(self) -> None:
+        """Write what is to be written when all pictures are there."""
+        if self._pictures:
+            self._animate(self._pictures, {})
+
+    @property
+    def _animates_steps(self) -> bool:
+        return self._animation is not None and not self._in_one
+
+    def _animate(self, frames: Sequence[Pixels], texts: Mapping[str, str]) -> None:
+        assert self._animation is not None
+        self.written.append(save_animation(frames, self._animation, texts=texts))
 
     def _begin(self, at: Progress) -> None:
         self._batch = [_Making(self._numbers[one].popleft(), at.evaluations) for one in at.requests]
@@ -112,11 +137,11 @@ class Watcher:
 
     def _take_frames(self, at: Progress) -> list[Pixels]:
         """Those for animations and folders; none if there are neither."""
-        if self._animation is None and self._folder is None:
+        if not self._animates_steps and self._folder is None:
             return []
         frames = _frames(at, project=self._project_frames)
         for making, frame in zip(self._batch, frames, strict=True):
-            if self._animation is not None:
+            if self._animates_steps:
                 making.frames.append(frame)
             if self._folder is not None:
                 self._folder.write(making.number, at.done, frame)

@@ -69,7 +69,8 @@ def generate(
     with status() as progress:
         progress("checking what is asked for")
         requests, jobs = resolve_jobs(manifest, many.asked(settings, output), output)
-        watcher = watch.watcher(manifest, [job.request for job in jobs])
+        watched = [job.request for job in jobs]
+        watcher = watch.watcher(manifest, watched, in_one=many.interpolate is not None)
         pipeline = model.load(manifest, jobs[0].request.width, jobs[0].request.height, progress)
         progress("looking for pictures that are there already")
         sheet = many.sheet(jobs, prompt or "")
@@ -80,6 +81,7 @@ def generate(
             if not as_json:
                 click.echo(path)
     sheet_file = None if sheet_path is None else run.save_sheet(sheet_path)
+    watcher.end()
     if not as_json:
         for path in (*filter(None, [sheet_file]), *watcher.written):
             click.echo(path)

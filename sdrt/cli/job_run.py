@@ -69,8 +69,10 @@ class JobRun:
                 self.watcher.finish(picture)
                 if self._sheet is not None:
                     self._sheet.place(index, picture.pixels)
-            elif self._sheet is not None:
-                self._sheet.place_file(index, made.path)
+            else:
+                self.watcher.pass_over(made.path)
+                if self._sheet is not None:
+                    self._sheet.place_file(index, made.path)
             self.made.append(made)
             yield made.path
 

@@ -31,9 +31,10 @@ class WatchOptions:
     every: int | None
     decoded: bool | None
 
-    def watcher(self, manifest: Manifest, requests: Sequence[Request]) -> Watcher:
+    def watcher(self, manifest: Manifest, requests: Sequence[Request], *, in_one: bool) -> Watcher:
         """Who watches a run of these requests, one for each picture; nothing is written yet.
 
+        in_one: the pictures are the frames of one animation.
         Raises InputError for places that cannot be written, frames that memory has no room for, a bundle
         without a map from latents to RGB, and options that have nothing to say.
         """
@@ -52,6 +53,7 @@ class WatchOptions:
         watcher = Watcher(
             requests,
             animation=self.gif,
+            in_one=in_one and self.gif is not None,
             folder=None if self.frames_dir is None else FrameFolder(self.frames_dir, len(requests)),
             preview=None if self.preview is None else PreviewFile(self.preview),
             every=self.every or 1,
@@ -59,7 +61,7 @@ class WatchOptions:
             project_previews=project_previews,
         )
         watcher.check()
-        if self.gif is not None:
+        if self.gif is not None and not in_one:
             self._check_memory(manifest, requests)
         return watcher
 
@@ -85,7 +87,8 @@ watch_options = Section(
         "--gif",
         type=click.Path(path_type=Path),
         metavar="PATH",
-        help="The run as an animation, a frame for each step: .gif, .webp, or .png.",
+        help="The run as an animation, a frame for each step: .gif, .webp, or .png; with --interpolate its "
+        "pictures are the frames.",
     ),
     click.option(
         "--frames-dir",
