@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sdrt.errors import InputError, SdrtError
+    from sdrt.metadata import RecordedSettings, read_settings
     from sdrt.pipeline import Picture, Pipeline, Progress
     from sdrt.request import Request
     from sdrt.settings import Settings
@@ -22,10 +23,12 @@ __all__ = [
     "Picture",
     "Pipeline",
     "Progress",
+    "RecordedSettings",
     "Request",
     "SdrtError",
     "Settings",
     "__version__",
+    "read_settings",
 ]
 
 _LAZY = {
@@ -33,9 +36,11 @@ _LAZY = {
     "Picture": "sdrt.pipeline",
     "Pipeline": "sdrt.pipeline",
     "Progress": "sdrt.pipeline",
+    "RecordedSettings": "sdrt.metadata",
     "Request": "sdrt.request",
     "SdrtError": "sdrt.errors",
     "Settings": "sdrt.settings",
+    "read_settings": "sdrt.metadata",
 }
 
 

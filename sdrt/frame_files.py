@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdrt.errors import InputError, SdrtError
-from sdrt.image_files import check_folder, check_place, save_png, write_whole
+from sdrt.image_files import check_folder, check_place, save_image, write_whole
 
 PREVIEW = "sdrt-preview"  # keyword of the text that a preview says of itself
 _PAUSE = 0.1  # seconds between two previews: nobody sees more
@@ -48,7 +48,7 @@ class FrameFolder:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SdrtError(f"cannot make the folder {folder}: {error.strerror}") from None
-        save_png(pixels, folder / f"step-{step:03}.png", {})
+        save_image(pixels, folder / f"step-{step:03}.png", {})
 
 
 class PreviewFile:

@@ -1,4 +1,4 @@
-"""Pictures on disk: PNG with metadata, written whole or not at all, never over another file."""
+"""PNG, JPEG and WebP files with metadata: written whole or not at all, never over another file."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ import os
 import re
 import stat
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import sdrt
 from sdrt.errors import InputError, SdrtError
-from sdrt.metadata import OWN, PARAMETERS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+FORMATS: Mapping[str, str] = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+QUALITY = 95
+LOSSLESS = 100
+_WHOLE_COLOURS = 90  # the quality from which JPEG keeps a colour for each pixel rather than for each four
+_MAX_EXIF = 65_533  # bytes in a segment of JPEG, without the two of its length
 _MAX_SLUG = 48
 # what file systems without hard links answer: FAT, CIFS, some of FUSE
 _NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -38,9 +44,9 @@ def default_name(prompt: str) -> str:
 def check_output(path: Path) -> None:
     """Whether a picture can be written to `path`; asked before any work is done.
 
-    Raises InputError if it is no PNG, or as `check_place` does.
+    Raises InputError if it has no ending of FORMATS, or as `check_place` does.
     """
-    check_place(path, suffixes=(".png",))
+    check_place(path, suffixes=tuple(FORMATS))
 
 
 def check_place(path: Path, *, suffixes: Sequence[str], option: str = "-o") -> None:
@@ -79,18 +85,70 @@ def check_folder(folder: Path, *, option: str) -> None:
         ) from None
 
 
-def save_png(pixels: NDArray[np.uint8], path: Path, texts: Mapping[str, str]) -> Path:
-    """Write RGB `pixels` [H, W, 3] as PNG and return where: `path`, or `path-1`, `-2` .. if it exists.
+def check_quality(quality: int) -> None:
+    """Raise InputError unless it is 1 to 100."""
+    if not 1 <= quality <= LOSSLESS:
+        raise InputError(f"quality is {quality}; expected 1 to {LOSSLESS}, which is lossless for WebP")
 
-    texts: keyword -> text, as PNG text chunks. Raises SdrtError if the disk refuses.
+
+def save_image(
+    pixels: NDArray[np.uint8], path: Path, texts: Mapping[str, str], quality: int = QUALITY
+) -> Path:
+    """Write RGB `pixels` [H, W, 3] and return where: `path`, or `path-1`, `-2` .. if it exists.
+
+    Its suffix, one of FORMATS, says how. texts: by keyword, as PNG's text chunks or EXIF. quality: of JPEG
+    and WebP; WebP is lossless at 100.
+    Warns of texts that JPEG has no room for. Raises SdrtError if the disk or the format refuses.
     """
     from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
 
-    info = PngInfo()
-    for keyword, text in texts.items():
-        info.add_text(keyword, text)
-    return write_whole(path, partial(Image.fromarray(pixels).save, format="PNG", pnginfo=info))
+    options = _options(FORMATS[path.suffix.lower()], texts, quality, path)
+    try:
+        return write_whole(path, partial(Image.fromarray(pixels).save, **options))
+    except ValueError as error:  # a side longer than the format can say
+        raise SdrtError(f"cannot write {path}: {error}; take another format, such as PNG") from None
+
+
+def _options(name: str, texts: Mapping[str, str], quality: int, path: Path) -> dict[str, Any]:
+    """What Pillow is told."""
+    if name == "PNG":
+        from PIL.PngImagePlugin import PngInfo
+
+        info = PngInfo()
+        for keyword, text in texts.items():
+            info.add_text(keyword, text)
+        return {"format": name, "pnginfo": info}
+    if name == "JPEG":
+        sampling = {"subsampling": 0} if quality >= _WHOLE_COLOURS else {}
+        return {"format": name, "quality": quality, "exif": _exif_of_jpeg(texts, path), **sampling}
+    lossless = quality == LOSSLESS
+    return {"format": name, "quality": quality, "lossless": lossless, "exif": _exif(texts)}
+
+
+def _exif(texts: Mapping[str, str]) -> bytes:
+    from sdrt.metadata.exif import write_exif
+
+    return write_exif(texts, f"sdrt {sdrt.__version__}")
+
+
+def _exif_of_jpeg(texts: Mapping[str, str], path: Path) -> bytes:
+    """As much as a segment of JPEG holds: sdrt's own text is the one that makes the picture again."""
+    from sdrt.metadata.keywords import OWN, PARAMETERS
+
+    left_out = []
+    for keyword in (PARAMETERS, OWN):
+        exif = _exif(texts)
+        if len(exif) <= _MAX_EXIF:
+            break
+        left_out.append(keyword)
+        texts = {key: text for key, text in texts.items() if key != keyword}
+    if left_out:
+        warnings.warn(
+            f"{path} does not hold its {' and '.join(left_out)} text: JPEG has room for 64 kB; "
+            "PNG and WebP hold it",
+            stacklevel=3,
+        )
+    return _exif(texts)
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], None], *, replace: bool = False) -> Path:
@@ -137,20 +195,3 @@ def _place(temporary: Path, path: Path) -> Path:
             if not target.exists():
                 return temporary.rename(target)
             number += 1
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """What a picture says of itself: {"size": [W, H], "parameters": text or None, "sdrt": text or None}.
-
-    Raises InputError if it is no picture.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-            found = {key: value for key, value in image.info.items() if isinstance(value, str)}
-            size = list(image.size)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} is not a picture that can be read: {error}") from None
-    return {"size": size, PARAMETERS: found.get(PARAMETERS), OWN: found.get(OWN)}

@@ -24,7 +24,7 @@ from sdrt.deep_cache import DeepCache
 from sdrt.denoise import Denoising, Sample, StepGraph, initial_noise
 from sdrt.encode import Encoder
 from sdrt.errors import BundleError
-from sdrt.image_files import check_output, save_png
+from sdrt.image_files import QUALITY, check_output, check_quality, save_image
 from sdrt.lora import NO_LORAS, Adaptation, adapt_bundle, merged_initializers
 from sdrt.manifest import GraphEntry, GraphName, Manifest, TextSettings
 from sdrt.noise import NoiseGenerator, slerp
@@ -91,20 +91,22 @@ class Picture:
     """One result.
 
     pixels: [H, W, 3] uint8 RGB; request: the one that gives exactly this picture, with a count of 1;
-    texts: what a PNG says of how it was made, by keyword.
+    texts: what its file says of how it was made, by keyword.
     """
 
     pixels: NDArray[np.uint8]
     request: Request
     texts: Mapping[str, str]
 
-    def save(self, path: Path | str) -> Path:
-        """Write a PNG with metadata; returns where, which is another name if `path` exists.
+    def save(self, path: Path | str, quality: int = QUALITY) -> Path:
+        """Write PNG, JPEG or WebP, by the suffix, with metadata; returns where: `path`, or a free name.
 
-        Raises InputError if `path` cannot be a PNG, SdrtError if the disk refuses.
+        quality: of JPEG and WebP, 1 to 100; WebP is lossless at 100.
+        Raises InputError if `path` has another suffix or cannot be written, SdrtError if the disk refuses.
         """
         check_output(Path(path))
-        return save_png(self.pixels, Path(path), self.texts)
+        check_quality(quality)
+        return save_image(self.pixels, Path(path), self.texts, quality)
 
 
 class Pipeline:
@@ -136,6 +138,7 @@ class Pipeline:
         precise = self._precise_decoder if "vae_decoder_fp32" in bundle.manifest.graphs else None
         self._decoder = Decoder(runtime, self._load("vae_decoder"), bundle.manifest.vae, precise=precise)
         self._step = StepGraph(runtime, self._unet.inputs["sample"].dtype)
+        self._made_with = metadata.made_with(bundle.manifest, runtime, self.loras, embeddings)
 
     @classmethod
     def load(
@@ -290,12 +293,14 @@ class Pipeline:
         )
 
     def _picture(self, placed: Placed, pixels: NDArray[np.uint8]) -> Picture:
-        request = placed.request
-        return Picture(pixels=_finished(placed, pixels), request=request, texts=self.texts(request))
+        request, given = placed.request, placed.prepared.given
+        pixels = _finished(placed, pixels)
+        texts = metadata.texts(request, self._made_with, {} if given is None else given.files, pixels)
+        return Picture(pixels=pixels, request=request, texts=texts)
 
     def texts(self, request: Request) -> dict[str, str]:
-        """What the file of a picture says of how it was made, by keyword."""
-        return metadata.texts(request, self.manifest, self.runtime.name, self.loras, self.embeddings)
+        """What the file of a picture would say of how it is made, by keyword, but for its pixels' hash."""
+        return metadata.texts(request, self._made_with, metadata.hash_files(request))
 
     def _limits(self, requests: Sequence[Request]) -> Limits:
         """Raises InputError for a size that there is no engine for."""
@@ -337,11 +342,14 @@ class Pipeline:
             return None
         place = Placement(size=(request.width, request.height), fit=request.fit, outpaint=request.outpaint)
         source = read_source(request.init_image, place, mask=request.mask, alpha=request.alpha)
+        files = metadata.hash_files(request)
         vae, encoder, seen = self.manifest.vae, self._encoder, self.manifest.conditioning.picture
         if seen == "edit":
-            return GivenPicture(source=source, shown=PictureToChange(encoder, source, request.image_guidance))
+            shown = PictureToChange(encoder, source, request.image_guidance)
+            return GivenPicture(source=source, files=files, shown=shown)
         return GivenPicture(
             source=source,
+            files=files,
             start=StartingPicture(encoder, vae, source, holds=seen is None),
             shown=MaskedPicture(encoder, vae, source) if seen == "inpainting" else None,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,10 +23,12 @@ from sdrt.source_images import SourceImage
 class GivenPicture:
     """A picture that a request gives, in the parts it plays.
 
-    start: where the run begins; None if from noise alone. shown: what the model sees; None if nothing.
+    files: SHA-256 of what it was read of, by field of the request. start: where the run begins; None if from
+    noise alone. shown: what the model sees; None if nothing.
     """
 
     source: SourceImage
+    files: Mapping[str, str]
     start: StartingPicture | None = None
     shown: MaskedPicture | PictureToChange | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +14,7 @@ from sdrt.bundle import Bundle
 from sdrt.errors import UnknownNameError
 from sdrt.saved_graphs import SavedGraph
 
-__all__ = ["BACKENDS", "Array", "Backend", "Buffer", "Device", "Runtime", "open_runtime"]
+__all__ = ["BACKENDS", "Array", "Backend", "Buffer", "Device", "Runtime", "library", "open_runtime"]
 
 # name -> module, imported only when asked for, and which of its runtimes: an execution provider, a device, or
 # the precision that networks compute in; None: the only one, or the quickest that the backend can answer for
@@ -29,6 +30,7 @@ BACKENDS: Mapping[str, tuple[str, str | None]] = {
     "aoti:cpu": ("sdrt.backends.aoti", "cpu"),
     "aoti:cuda": ("sdrt.backends.aoti", "cuda"),
 }
+_LIBRARIES = {"aoti": "torch"}  # where the backend is not called as its library
 
 
 class Runtime(Protocol):
@@ -84,3 +86,11 @@ def open_runtime(name: str) -> Runtime:
     arguments = () if which is None else (which,)
     runtime: Runtime = importlib.import_module(module).Runtime(*arguments)
     return runtime
+
+
+def library(name: str) -> str:
+    """What runs the graphs of an open backend: `onnxruntime 1.31.1`; empty if it does not say."""
+    package = name.partition(":")[0]
+    package = _LIBRARIES.get(package, package)
+    version = getattr(sys.modules.get(package), "__version__", None)
+    return f"{package} {version}" if version else ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sdrt.cli.from_option import Again, from_option
 from sdrt.cli.job_run import JobRun
 from sdrt.cli.many_options import ManyOptions, many_options
 from sdrt.cli.model_options import ModelOptions, model_options
@@ -33,18 +34,21 @@ if TYPE_CHECKING:
 @prompt_options
 @sampling_options
 @picture_options
+@from_option
 @many_options
 @watch_options
 @model_options
 @output_options
 def generate(
     prompt: str | None,
+    again: Path | None,
     model: ModelOptions,
     many: ManyOptions,
     watch: WatchOptions,
     sigma_schedule: SigmaSchedule | None,
     karras: bool,
     output: Path | None,
+    quality: int,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -56,16 +60,21 @@ def generate(
     from sdrt.jobs import resolve_jobs
 
     started = time.perf_counter()
-    if prompt is None and not (many.says_prompts or settings["blend"]):
+    if prompt is None and not (again or many.says_prompts or settings["blend"]):
         raise click.UsageError("Missing argument 'PROMPT'.", click.get_current_context())
     if prompt is not None and many.prompts is not None:
         raise click.UsageError("PROMPT and --prompts exclude each other.", click.get_current_context())
     settings |= {"prompt": prompt or "", "sigma_schedule": asked_sigma_schedule(sigma_schedule, karras)}
+    source = None if again is None else Again.read(again)
+    if source is not None:
+        settings, model = source.settings(settings), source.model(model)
     output, sheet_path = many.pattern(output), many.sheet_path(many.pattern(output))
     if sheet_path is not None:
         check_output(sheet_path)
     # the manifest alone tells whether all that is asked for is sound; the graphs are loaded after that
     manifest = manifests.read(model.bundle() / manifests.FILE_NAME)
+    if source is not None:
+        source.warn(manifest)
     with status() as progress:
         progress("checking what is asked for")
         requests, jobs = resolve_jobs(manifest, many.asked(settings, output), output)
@@ -73,8 +82,8 @@ def generate(
         watcher = watch.watcher(manifest, watched, in_one=many.interpolate is not None)
         pipeline = model.load(manifest, jobs[0].request.width, jobs[0].request.height, progress)
         progress("looking for pictures that are there already")
-        sheet = many.sheet(jobs, prompt or "")
-        run = JobRun(pipeline, jobs, resume=many.resume, sheet=sheet, watcher=watcher)
+        sheet = many.sheet(jobs, settings["prompt"])
+        run = JobRun(pipeline, jobs, resume=many.resume, sheet=sheet, watcher=watcher, quality=quality)
     loaded = time.perf_counter()
     with progress_bar(run.requests) as on_step:
         for path in run.paths(on_step):
@@ -89,6 +98,9 @@ def generate(
     finished = time.perf_counter()
     if as_json:
         seconds = {"load": loaded - started, "generate": finished - loaded}
-        click.echo(json_of(run, request, sheet_file, seconds))
+        compared = {} if source is None else {"from": source.describe(manifest, run.first)}
+        click.echo(json_of(run, request, sheet_file, seconds, compared))
+    elif source is not None and not many.several:
+        click.echo(source.verdict(run.first), err=True)
     elif sys.stderr.isatty():
         click.echo(f"{summary_of(run, request)}, {finished - loaded:.2f} s", err=True)

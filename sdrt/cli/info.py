@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
-from sdrt.errors import InputError
+from sdrt.cli.info_picture import show_picture
+from sdrt.image_files import FORMATS
 
 
 @click.command()
@@ -17,8 +17,8 @@ from sdrt.errors import InputError
 def info(target: str, as_json: bool) -> None:
     """Show what a bundle holds, or how a picture was made."""
     path = Path(target)
-    if path.is_file() or path.suffix.lower() == ".png":
-        _image(path, as_json)
+    if path.is_file() or path.suffix.lower() in FORMATS:
+        show_picture(path, as_json)
     else:
         _bundle(target, as_json)
 
@@ -70,32 +70,3 @@ def _bundle(name: str, as_json: bool) -> None:
                 f"  against PyTorch at {shapes}: relative L2 {measured.relative_l2:.1e}, "
                 f"largest difference {measured.max_abs:.1e}"
             )
-
-
-def _image(path: Path, as_json: bool) -> None:
-    from sdrt.image_files import read_metadata
-    from sdrt.metadata import OWN, PARAMETERS, parse_parameters
-
-    found = read_metadata(path)
-    own: dict[str, Any] | None = None
-    if found[OWN]:
-        try:
-            own = json.loads(found[OWN])
-        except (ValueError, RecursionError):
-            own = None
-        if not isinstance(own, dict):
-            raise InputError(
-                f"{path} has an `{OWN}` text that is not a JSON object; another program changed it"
-            )
-    parameters = parse_parameters(found[PARAMETERS]) if found[PARAMETERS] else None
-    if as_json:
-        click.echo(json.dumps({"size": found["size"], "sdrt": own, "parameters": parameters}, indent=2))
-        return
-    width, height = found["size"]
-    click.echo(f"{path}: {width}x{height}")
-    if own is None and parameters is None:
-        click.echo("it does not say how it was made")
-    for key, value in (own or parameters or {}).items():
-        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        # JSON can hold lone surrogates, which no stream takes
-        click.echo(f"  {key}: {text}".encode(errors="backslashreplace").decode())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sdrt.errors import SdrtError
 from sdrt.finished import FinishedPictures
-from sdrt.image_files import save_png
+from sdrt.image_files import QUALITY, save_image
 from sdrt.metadata import OWN
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Made:
 class JobRun:
     """The pictures of some jobs. resume: look for files of an earlier run. sheet: all are laid on it, too.
 
-    watcher: is told of every step and picture.
+    watcher: is told of every step and picture. quality: of JPEG and WebP. first: the first picture made.
     """
 
     def __init__(
@@ -44,9 +44,12 @@ class JobRun:
         resume: bool,
         sheet: ContactSheet | None,
         watcher: Watcher,
+        quality: int = QUALITY,
     ) -> None:
         self.pipeline = pipeline
         self.made: list[Made] = []
+        self.first: Picture | None = None
+        self._quality = quality
         self._jobs = jobs
         self._sheet = sheet
         self._resume = resume
@@ -65,7 +68,8 @@ class JobRun:
             made = self._there.get(index)
             if made is None:
                 picture = next(pictures)
-                made = Made(job=job, path=_save(picture, job.path), seed=picture.request.seed)
+                self.first = self.first or picture
+                made = Made(job=job, path=self._save(picture, job.path), seed=picture.request.seed)
                 self.watcher.finish(picture)
                 if self._sheet is not None:
                     self._sheet.place(index, picture.pixels)
@@ -84,7 +88,7 @@ class JobRun:
             return None
         if self._resume and self._sheet.is_in(path):
             return path
-        return save_png(np.asarray(self._sheet.image), path, {})
+        return save_image(np.asarray(self._sheet.image), path, {})
 
     def _find(self) -> dict[int, Made]:
         files, found = FinishedPictures(), {}
@@ -95,11 +99,10 @@ class JobRun:
                 found[index] = Made(job=job, path=file.path, seed=file.seed, was_there=True)
         return found
 
-
-def _save(picture: Picture, path: Path) -> Path:
-    """Folders that the pattern names are made; the one above them was there when the run began."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SdrtError(f"cannot make the folder {path.parent}: {error.strerror}") from None
-    return picture.save(path)
+    def _save(self, picture: Picture, path: Path) -> Path:
+        """Folders that the pattern names are made; the one above them was there when the run began."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SdrtError(f"cannot make the folder {path.parent}: {error.strerror}") from None
+        return picture.save(path, self._quality)

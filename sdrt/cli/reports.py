@@ -28,8 +28,14 @@ def summary_of(run: JobRun, request: Request | None) -> str:
     )
 
 
-def json_of(run: JobRun, request: Request | None, sheet: Path | None, seconds: Mapping[str, float]) -> str:
-    """For scripts. request: None of several; each picture says its own then."""
+def json_of(
+    run: JobRun,
+    request: Request | None,
+    sheet: Path | None,
+    seconds: Mapping[str, float],
+    more: Mapping[str, Any],
+) -> str:
+    """For scripts. request: None of several; each picture says its own then. more: what else is said."""
     from sdrt.metadata import describe_added
 
     pictures: list[dict[str, Any]] = []
@@ -49,5 +55,6 @@ def json_of(run: JobRun, request: Request | None, sheet: Path | None, seconds: M
         "backend": pipeline.runtime.name,
         **describe_added(pipeline.loras, pipeline.embeddings),
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        **more,
     }
     return json.dumps(said, indent=2, default=str)

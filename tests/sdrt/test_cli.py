@@ -77,9 +77,9 @@ class TestDebug:
         assert result.err.splitlines()[-1].startswith("Error: . is a directory")
 
     def test_after_a_double_dash_it_is_the_prompt(self, sdrt_main):
-        result = sdrt_main("generate", "-o", "x.jpg", "--", "--debug")
+        result = sdrt_main("generate", "-o", "x.gif", "--", "--debug")
         assert "Traceback" not in result.err
-        assert "x.jpg is not a PNG name" in result.err
+        assert "x.gif is not a PNG" in result.err
 
     def test_a_bug_is_called_one(self, sdrt_main, monkeypatch):
         monkeypatch.setattr("sdrt.models.find_bundle", lambda name: 1 / 0)

@@ -11,9 +11,9 @@ import pytest
 
 from sdrt.bundle import DEMO
 from sdrt.cli.lora_option import parse_lora
-from sdrt.image_files import read_metadata
 from sdrt.lora.overrides import read_parameters
 from sdrt.metadata import parse_parameters
+from sdrt.metadata.image_texts import read_texts
 from sdrt.pipeline import Pipeline
 
 QUERY = "mid_block.attentions.0.transformer_blocks.0.attn2.to_q"
@@ -71,7 +71,7 @@ def test_command_line_and_metadata(lora, sdrt_main, tmp_path):
     said = {"file": "a style.safetensors", "sha256": hashlib.sha256(content).hexdigest()}
     loras = [{**said, "weight": 0.5}, {**said, "weight": 1.0}]
     assert json.loads(result.out)["loras"] == loras
-    texts = read_metadata(tmp_path / "x.png")
+    texts = read_texts(tmp_path / "x.png").texts
     assert json.loads(texts["sdrt"])["loras"] == loras
     # AUTOMATIC1111: SHA-256 of what follows the header
     tensors = content[8 + int.from_bytes(content[:8], "little") :]

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from sdrt.cli.progress_bar import TimeLeft
-from sdrt.image_files import read_metadata
+from sdrt.metadata.image_texts import read_texts
 
 SMALL = ("-W", "32", "-H", "32", "--steps", "2")
 
@@ -27,7 +27,7 @@ def pixels(path):
 
 
 def said(path):
-    return json.loads(read_metadata(Path(path))["sdrt"])
+    return json.loads(read_texts(Path(path)).texts["sdrt"])
 
 
 def hashes(folder):

@@ -15,9 +15,10 @@ from PIL.PngImagePlugin import PngInfo
 
 import sdrt
 from sdrt.bundle import DEMO
-from sdrt.image_files import read_metadata, save_png
+from sdrt.image_files import save_image
 from sdrt.manifest import FILE_NAME, read
-from sdrt.metadata import parse_parameters, texts
+from sdrt.metadata import MadeWith, parse_parameters, read_settings, texts
+from sdrt.metadata.image_texts import read_texts
 from sdrt.request import resolve_request
 
 MANIFEST = read(DEMO / FILE_NAME)
@@ -39,7 +40,8 @@ PROMPTS = [
 def written(tmp_path, **request):
     """The texts of a request, once through a PNG."""
     one = resolve_request(MANIFEST, request.pop("prompt", "a cat"), **request)
-    found = read_metadata(save_png(PIXELS, tmp_path / "x.png", texts(one, MANIFEST, "onnxruntime")))
+    made = MadeWith(manifest=MANIFEST, backend="onnxruntime")
+    found = read_texts(save_image(PIXELS, tmp_path / "x.png", texts(one, made, {}, PIXELS))).texts
     return one, found["parameters"], json.loads(found["sdrt"])
 
 
@@ -184,10 +186,7 @@ def test_a_picture_can_be_made_again_from_its_own_words(pipeline, tmp_path):
         width=72,
         height=64,
     )[0]
-    own = json.loads(read_metadata(first.save(tmp_path / "x.png"))["sdrt"])
-    beside = ("version", "model", "loras", "embeddings", "backend", "prompt")
-    words = {k: v for k, v in own.items() if k not in beside}
-    again = pipeline.generate(own["prompt"], **words)[0]
+    again = pipeline.generate(**read_settings(first.save(tmp_path / "x.png")).settings)[0]
     np.testing.assert_array_equal(again.pixels, first.pixels)
     assert again.texts == first.texts
 
@@ -228,7 +227,7 @@ class TestInfo:
         refused("info", "x.png", says=("x.png is not a picture that can be read",))
 
     def test_truncated_picture(self, refused, tmp_path):
-        path = save_png(
+        path = save_image(
             np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8), tmp_path / "x.png", {}
         )
         path.write_bytes(path.read_bytes()[:-3000])

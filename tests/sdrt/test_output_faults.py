@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sdrt.errors import InputError, SdrtError
-from sdrt.image_files import default_name, save_png
+from sdrt.image_files import default_name, save_image
 
 PIXELS = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
 
@@ -34,8 +34,8 @@ def test_a_name_that_exists_gets_a_number(sdrt_main, tmp_path):
         ("folder", ("folder is a directory", "folder/picture.png")),
         (".", (". is a directory",)),
         ("no/such/x.png", ("there is no folder no/such", "mkdir -p no/such")),
-        ("x.jpg", ("x.jpg is not a PNG name", "x.jpg.png")),
-        ("x", ("x is not a PNG name", "x.png")),
+        ("x.gif", ("x.gif is not a PNG, JPG, JPEG or WEBP name", "x.gif.png")),
+        ("x", ("x is not a PNG, JPG", "x.png")),
         ("file/x.png", ("cannot write", "-o")),
         ("/proc/x.png", ("cannot write to /proc", "-o")),
         ("x" * 300 + ".png", ("cannot write", "File name too long", "-o")),
@@ -76,7 +76,7 @@ def test_failure_in_the_middle_of_writing_leaves_nothing(sdrt_main, monkeypatch,
 
 
 def test_saved_pixels(tmp_path):
-    path = save_png(PIXELS, tmp_path / "x.png", {"parameters": "text"})
+    path = save_image(PIXELS, tmp_path / "x.png", {"parameters": "text"})
     with Image.open(path) as image:
         np.testing.assert_array_equal(np.asarray(image), PIXELS)
         assert image.info["parameters"] == "text"
@@ -91,14 +91,14 @@ def test_file_systems_without_hard_links(tmp_path, monkeypatch, code):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "link", link)
-    names = [save_png(PIXELS, tmp_path / "x.png", {}).name for _ in range(3)]
+    names = [save_image(PIXELS, tmp_path / "x.png", {}).name for _ in range(3)]
     assert names == ["x.png", "x-1.png", "x-2.png"]
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
 
 
 def test_folder_that_vanishes(tmp_path):
     with pytest.raises(SdrtError, match="cannot write"):
-        save_png(PIXELS, tmp_path / "gone" / "x.png", {})
+        save_image(PIXELS, tmp_path / "gone" / "x.png", {})
 
 
 def test_picture_checks_its_place(pipeline, tmp_path):

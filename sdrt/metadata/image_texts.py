@@ -1,0 +1,51 @@
+"""The texts that a picture file has beside its pixels."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdrt.errors import InputError
+from sdrt.metadata.exif import read_exif
+from sdrt.metadata.keywords import KEYWORDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureTexts:
+    """Width and height, and the texts by the keywords that PNG has for them.
+
+    pixels: [H, W, 3] uint8, as they were written; None where the format may have changed them.
+    """
+
+    size: tuple[int, int]
+    texts: Mapping[str, str]
+    pixels: NDArray[np.uint8] | None
+
+
+def read_texts(path: Path) -> PictureTexts:
+    """Read them. Raises InputError if it is no picture, damaged, or too large to be one."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of EXIF it cannot read, which here is a picture that says nothing
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image.load()  # PNG's texts may stand behind the pixels
+                known = {key: image.info[key] for key in KEYWORDS if isinstance(image.info.get(key), str)}
+                texts = {**read_exif(image), **known}
+                lossless = image.format == "PNG" and image.mode == "RGB"
+                pixels = np.asarray(image) if lossless else None
+                return PictureTexts(size=image.size, texts=texts, pixels=pixels)
+    except FileNotFoundError:
+        raise InputError(f"there is no picture {path}") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise InputError(f"{path} has more than {Image.MAX_IMAGE_PIXELS} pixels") from None
+    except (OSError, ValueError, SyntaxError) as error:  # what Pillow's readers raise for damaged files
+        raise InputError(f"{path} is not a picture that can be read: {error}") from None
