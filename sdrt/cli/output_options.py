@@ -14,8 +14,8 @@ output_options = Section(
         "-o",
         "--output",
         type=click.Path(path_type=Path),
-        help="PNG, JPEG or WebP to write, by its ending; or a pattern: {index:04}-{seed}-{prompt}.png. A name "
-        "that exists gets a number.  [default: a PNG, from the prompt]",
+        help="PNG, JPEG or WebP to write, by its ending; or a pattern: {index:04}-{seed}-{prompt}.png. "
+        "A name that exists gets a number.  [default: a PNG, from the prompt]",
     ),
     click.option(
         "--quality",
