@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 _MOST_FRAMES = 4e9  # bytes, of the pictures that are made at once
 _AT_ONCE = 8
+_SMALL = 128 * 128  # pixels; decoding takes no time, and of so few latents a map makes no picture
 
 
 @dataclass(frozen=True, kw_only=True)
 class WatchOptions:
-    """As the command line gave them. decoded: None is yes for frames, and no for the preview."""
+    """As the command line gave them. decoded: None is yes, but no for previews of larger pictures."""
 
     gif: Path | None
     frames_dir: Path | None
@@ -48,6 +49,8 @@ class WatchOptions:
                 "--every, --decoded and --projected say how to watch; give --gif, --frames-dir or --preview"
             )
         project_frames, project_previews = self.decoded is False, not self.decoded
+        if self.decoded is None:
+            project_previews = max(one.width * one.height for one in requests) > _SMALL
         if (frames and project_frames) or (self.preview is not None and project_previews):
             latent_rgb_of(manifest)
         watcher = Watcher(
@@ -112,7 +115,7 @@ watch_options = Section(
         "--decoded/--projected",
         default=None,
         help="Frames by the VAE, or by a quick map from latents to RGB.  "
-        "[default: decoded, but projected for --preview]",
+        "[default: decoded; --preview above 128x128 projected]",
     ),
     name="watch",
     gathered=WatchOptions,

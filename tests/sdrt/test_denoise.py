@@ -81,7 +81,7 @@ def ancestral(steps):
         sigmas=np.linspace(9.0, 0.0, steps),
         c_in=np.linspace(0.1, 1.0, steps),
         matrices=matrices,
-        denoised=np.tile([1.0, 0.0], (len(matrices), 1)),
+        denoised=random.normal(size=(steps, 2)),
         noisy=matrices[:, :, -1].any(axis=1),
         initial_scale=3.0,
     )
@@ -135,7 +135,13 @@ def denoise(runtime, step, samples, unet=None):
 
 
 def replay(sample):
-    """The same in numpy and float64, matrix by matrix."""
+    """The final state, in numpy and float64."""
+    *_, (_, state) = states_of(sample)
+    return state
+
+
+def states_of(sample):
+    """The prediction of each evaluation and the state that it is of, matrix by matrix; the last has none."""
     table = sample.table
     state = np.zeros((SLOTS, *SHAPE))
     state[0] = sample.latents
@@ -145,9 +151,10 @@ def replay(sample):
             weight * predict(c_in * state[:1], np.array([t]), row[None].astype(float))[0]
             for weight, row in zip(sample.conditions.guidance_at(k), embeddings_of(sample, k), strict=True)
         )
+        yield m, state
         z = sample.noise.randn((1, *SHAPE))[0] if noisy else np.zeros(SHAPE)
         state = np.tensordot(matrix, np.stack([*state, m, z]), axes=1)
-    return state
+    yield None, state
 
 
 def test_step_graph_is_the_matrices(runtime, step):
@@ -155,6 +162,25 @@ def test_step_graph_is_the_matrices(runtime, step):
         result, expected = denoise(runtime, step, [ours])[0], replay(sample)
         # float32 states over at most nine steps, with guidance weights of up to 7.5
         np.testing.assert_allclose(result, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+
+
+def test_predictions_are_those_of_the_tables(runtime, step):
+    """Of samples that have other rows and end sooner than others; and looking at them changes nothing."""
+    samples, download = make_samples(), runtime.device.download
+    denoising = Denoising(runtime, FakeUnet(), step, samples, SHAPE)
+    looks = [download(denoising.predict())[:, 0] for _ in denoising]
+    np.testing.assert_array_equal(download(denoising.state), denoise(runtime, step, make_samples()))
+    for b, sample in enumerate(make_samples()):
+        states = [*states_of(sample)]
+        table, (_, final) = sample.table, states[-1]
+        for k, look in enumerate(looks):
+            if k < table.evaluations:
+                m, state = states[k]
+                expected = table.denoised[k] @ [state[0].ravel(), m.ravel()]
+            else:
+                expected = final[0].ravel()
+            # as of the states themselves
+            np.testing.assert_allclose(look[b].ravel(), expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
 def test_samples_do_not_depend_on_their_batch(runtime, step):

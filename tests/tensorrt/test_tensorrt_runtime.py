@@ -67,6 +67,21 @@ def test_pictures_are_those_of_the_graphs(built, settings):
     same(pictures[1], pictures[0])
 
 
+def test_predictions_are_those_of_the_graphs(built):
+    """And change no picture; the engine of the step is opened once more for them."""
+    looks, pictures = [], []
+    for backend in (Reference(), "tensorrt"):
+        with Pipeline.load(built, backend=backend) as pipeline:
+            request = pipeline.generate(PROMPT, **RUN, count=2)[0].request
+            looks.append([])
+            pictures += pipeline.run(request, lambda at: looks[-1].extend(at.predictions()))
+            pictures += pipeline.run(request)
+    assert len(looks[1]) == RUN["steps"]
+    same(looks[1], looks[0])
+    for picture in pictures[1:]:
+        same(picture.pixels, pictures[0].pixels)
+
+
 def test_nothing_waits_for_the_gpu_while_denoising(built, cuda):
     with Pipeline.load(built, backend="tensorrt") as pipeline:
         waits = []
