@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any, get_type_hints
+from typing import Any
 
 from sdrt.errors import InputError
 from sdrt.metadata.checked import file_name, json_object, shown, typed
 from sdrt.metadata.keywords import OWN
 from sdrt.metadata.recorded import EmbeddingFile, LoraFile, ModelName, NamedFile, RecordedSettings
-from sdrt.metadata.written import LEFT_OUT, file_fields
+from sdrt.metadata.written import LEFT_OUT, file_fields, types_of_request
 from sdrt.request import Request
 
 _BESIDE = {
@@ -49,11 +49,10 @@ def read_own(text: str) -> RecordedSettings:
 
 
 def _settings(said: dict[str, Any]) -> dict[str, Any]:
-    hints = get_type_hints(Request)
     if "prompt" not in said:
         raise InputError(f"its `{OWN}` text has no prompt; another program changed it")
     found = {
-        one.name: typed(said[one.name], hints[one.name], one.name)
+        one.name: typed(said[one.name], types_of_request()[one.name], one.name)
         for one in fields(Request)
         if one.name in said and one.name not in LEFT_OUT and one.name not in file_fields()
     }

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
@@ -89,13 +90,19 @@ def texts(
 def hash_files(request: Request) -> dict[str, str]:
     """SHA-256 of the files that a request reads, by field; to be taken as they are read."""
     named = ((one, getattr(request, one)) for one in file_fields())
-    return {name: sha256(path) for name, path in named if path is not None}
+    return {name: _sha256_of(path) for name, path in named if path is not None}
 
 
+@cache
+def types_of_request() -> dict[str, Any]:
+    """The types of a request's fields, by name."""
+    return get_type_hints(Request)
+
+
+@cache
 def file_fields() -> tuple[str, ...]:
     """The fields of a request that are files."""
-    hints = get_type_hints(Request)
-    return tuple(one.name for one in fields(Request) if Path in get_args(hints[one.name]))
+    return tuple(name for name, kind in types_of_request().items() if Path in get_args(kind))
 
 
 def pixels_sha256(pixels: NDArray[np.uint8]) -> str:
@@ -129,6 +136,17 @@ def unet_sha256(manifest: Manifest) -> str:
 def graph_digests(manifest: Manifest) -> dict[str, str]:
     """SHA-256 of each graph of a bundle, its weights included."""
     return {name: manifest.digest_of(entry) for name, entry in manifest.graphs.items()}
+
+
+def _sha256_of(path: Path) -> str:
+    now = path.stat()
+    return _sha256_once(path, now.st_size, now.st_mtime_ns, now.st_ino)
+
+
+@lru_cache(maxsize=64)
+def _sha256_once(path: Path, *state: int) -> str:
+    """Many pictures of a run may begin with the same file. state: by which a change of it shows."""
+    return sha256(path)
 
 
 def _settings(request: Request) -> Iterator[tuple[str, Any]]:
