@@ -71,6 +71,13 @@ def model_notes(made: RecordedSettings, manifest: Manifest) -> list[str]:
     return [f"whether {manifest.name} is its model, {said}, no hash can tell"]
 
 
+def was_changed(made: RecordedSettings, pixels: NDArray[np.uint8] | None) -> bool:
+    """Whether a picture has other pixels than the ones that were written; pixels: None if nobody can tell."""
+    if made.pixels_sha256 is None or pixels is None:
+        return False
+    return pixels_sha256(pixels) != made.pixels_sha256
+
+
 def find_file(named: NamedFile, called: str, folders: Sequence[Path], option: str) -> Path:
     """The file that a picture names, in the first of the folders that has it.
 

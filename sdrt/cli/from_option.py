@@ -113,12 +113,14 @@ class Again:
 
     def notes(self, manifest: Manifest) -> list[str]:
         """What of the picture is not carried over, a line each."""
-        from sdrt.remake import model_notes
+        from sdrt.remake import model_notes, was_changed
 
         named = [*self.made.pictures.values()]
         named += [one.file for one in self.made.loras] + [one.file for one in self.made.embeddings]
         hashless = [one.name for one in named if one.sha256 is None]
         found = [f"{name} is taken by its name: the picture has no hash of it" for name in hashless]
+        if was_changed(self.made, self.pixels):
+            found.append("its pixels were changed since they were made")
         return [*self.made.notes, *model_notes(self.made, manifest), *found]
 
     def describe(self, manifest: Manifest, picture: Picture | None) -> dict[str, Any]:
@@ -201,7 +203,7 @@ def _given() -> frozenset[str]:
     from click.core import ParameterSource
 
     context = click.get_current_context()
-    asked = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.PROMPT)
+    asked = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
     return frozenset(name for name in context.params if context.get_parameter_source(name) in asked)
 
 

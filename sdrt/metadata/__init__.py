@@ -6,6 +6,7 @@
 | `recorded.py` | what is read, whoever wrote it: `RecordedSettings` |
 | `reading.py` | a picture to its settings |
 | `own.py`, `automatic1111.py`, `comfyui.py`, `invokeai.py` | the texts of each program |
+| `comfyui_graph.py` | links from node to node |
 | `parameters.py` | AUTOMATIC1111's text as such |
 | `sampling.py` | other programs' samplers and schedules in sdrt's words |
 | `image_texts.py`, `exif.py` | the texts of a file; those of JPEG and WebP |

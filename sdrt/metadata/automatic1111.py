@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sdrt.errors import InputError
-from sdrt.metadata.checked import MAX_TEXT, file_name, plain, shown, typed
+from sdrt.metadata.checked import MAX_TEXT, few, file_name, plain, shown, typed
 from sdrt.metadata.parameters import parse_parameters
 from sdrt.metadata.recorded import EmbeddingFile, LoraFile, ModelName, NamedFile, RecordedSettings
 from sdrt.metadata.sampling import draws_noise, in_our_words
@@ -39,7 +39,6 @@ _KNOWN = {
 }
 _SIZE = re.compile(r"(\d{1,6})x(\d{1,6})")
 _TAG = re.compile(r"<(\w{1,20}):([^<>]{1,300})>")
-_MOST_NOTES = 12
 
 
 def read_parameters(text: str) -> RecordedSettings:
@@ -57,6 +56,7 @@ class _Reader:
 
     def __init__(self, fields: Mapping[str, str]) -> None:
         self.fields = fields
+        self.ours = fields.get("Version", "").startswith("sdrt")
         self.settings: dict[str, Any] = {"prompt_syntax": "a1111"}
         self.notes: list[str] = []
         self.wanted: dict[str, str] = {}
@@ -65,17 +65,16 @@ class _Reader:
 
     def read(self) -> RecordedSettings:
         version = self.fields.get("Version", "")
-        ours = version.startswith("sdrt")
         self._prompts()
         for key, (keyword, kind) in _NUMBERS.items():
             self._number(key, keyword, kind)
         self._size()
         self._sampler()
         self._picture()
-        self._unread(ours)
+        self._unread()
         model, digest = self.fields.get("Model"), self.fields.get("Model hash")
         return RecordedSettings(
-            writer=version if ours else f"AUTOMATIC1111 {plain(version)}".rstrip(),
+            writer=plain(version) if self.ours else f"AUTOMATIC1111 {plain(version)}".rstrip(),
             settings=self.settings,
             model=ModelName(name=model, hash=digest.lower() if digest else None),
             loras=tuple(self.loras),
@@ -83,7 +82,7 @@ class _Reader:
                 EmbeddingFile(file=NamedFile(name=name, sha256=digest), token=name)
                 for name, digest in _hashes(self.fields.get("TI hashes", ""))
             ),
-            notes=tuple(self.notes),
+            notes=few(self.notes),
             wanted=self.wanted,
         )
 
@@ -154,7 +153,7 @@ class _Reader:
             self.notes.append(f"its noise was drawn by another generator (RNG: {plain(source)})")
         if self.fields.get("ENSD", "0") != "0" and draws_noise(self.settings):
             self.notes.append(f"ENSD: {plain(self.fields['ENSD'])} is not carried over")
-        if "sde" in self.settings.get("sampler", "") and "sdrt" not in self.fields.get("Version", ""):
+        if "sde" in self.settings.get("sampler", "") and not self.ours:
             self.notes.append("its sampler drew noise from a Brownian tree, which sdrt does not")
 
     def _picture(self) -> None:
@@ -175,21 +174,21 @@ class _Reader:
         except (ValueError, InputError):
             self.wanted["start_step"] = f"Denoising strength is {shown(strength)}, which is no number"
             return
-        # setup_img2img_steps and sample_img2img of AUTOMATIC1111; DDIM and PLMS run one step fewer
         steps = self.settings.get("steps", 1)
+        if self.ours:
+            self.settings["start_step"] = steps - round(steps * share)
+            return
+        # setup_img2img_steps and sample_img2img of AUTOMATIC1111; DDIM and PLMS run one step fewer
         run = int(min(max(share, 0.0), 0.999) * steps)
         run += self.settings.get("sampler") not in ("ddim", "pndm")
         self.settings["start_step"] = max(steps - run, 0)
 
-    def _unread(self, ours: bool) -> None:
+    def _unread(self) -> None:
         known = _KNOWN | _NUMBERS.keys()
         left = [key for key in self.fields if key not in known and not key.startswith("Hires")]
         left += [key for key in ("VAE", "VAE hash") if key in self.fields][:1]
-        for key in left[:_MOST_NOTES]:
-            self.notes.append(f"{plain(f'{key}: {self.fields[key]}')} is not carried over")
-        if len(left) > _MOST_NOTES:
-            self.notes.append(f"{len(left) - _MOST_NOTES} more settings are not carried over")
-        if ours:
+        self.notes += [f"{plain(f'{key}: {self.fields[key]}')} is not carried over" for key in left]
+        if self.ours:
             self.settings.pop("spacing", None)
             self.notes.append("sdrt's own text is gone from it, with all that AUTOMATIC1111 has no words for")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,6 +13,7 @@ from sdrt.errors import InputError
 
 MAX_TEXT = 4_000_000  # characters; ComfyUI's largest graphs are a tenth of that
 _MAX_NAME = 255
+_FEW = 20
 _SHOWN = 60
 _T = TypeVar("_T")
 
@@ -50,6 +52,13 @@ def file_name(value: Any, called: str) -> str:
     if name in ("", ".", "..") or not name.isprintable() or len(name) > _MAX_NAME:
         raise InputError(f"{called} is {shown(value)}, which is no file's name")
     return name
+
+
+def few(notes: Iterable[str]) -> tuple[str, ...]:
+    """The first of them, each once; a stranger's text may give rise to thousands."""
+    different = list(dict.fromkeys(notes))
+    more = len(different) - _FEW
+    return (*different[:_FEW], f"{more} more are left out") if more > 0 else tuple(different)
 
 
 def shown(value: Any) -> str:

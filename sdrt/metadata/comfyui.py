@@ -1,17 +1,16 @@
-"""Requests of ComfyUI's graph: nodes by id, each with `class_type` and `inputs`; [id, output] is a link.
+"""Requests of ComfyUI's graph, followed by its links from the node that saved the picture.
 
-Links are followed from the node that saved the picture. What stands in the graph and is not on the way from
-there does not count.
+What stands in the graph and is not on the way from there does not count.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sdrt.errors import InputError
-from sdrt.metadata.checked import file_name, json_object, shown, typed
+from sdrt.metadata.checked import few, file_name, json_object, shown, typed
+from sdrt.metadata.comfyui_graph import Graph, Node, inputs, kind
 from sdrt.metadata.recorded import LoraFile, ModelName, NamedFile, RecordedSettings
 from sdrt.metadata.sampling import draws_noise, in_our_words
 
@@ -23,63 +22,17 @@ _HOLDING_TEXT = ("text", "value", "string", "prompt")
 _LORAS = ("LoraLoader", "LoraLoaderModelOnly")
 _EMBEDDING = re.compile(r"\bembedding:([\w.\-/\\]+)")
 _WEIGHTED = re.compile(r"(?<!\\)[()]")
-_LONGEST = 200  # links in a row
-
-Node = Mapping[str, Any]
 
 
 def read_graph(text: str) -> RecordedSettings:
     """What a graph says. Raises InputError if it has no sampler that can be followed."""
-    return _Reader(_Graph(json_object(text, "ComfyUI graph"))).read()
-
-
-class _Graph:
-    """The nodes; every look at them is checked."""
-
-    def __init__(self, nodes: Mapping[str, Any]) -> None:
-        self.nodes = {key: node for key, node in nodes.items() if isinstance(node, dict)}
-
-    def of(self, *kinds: str) -> list[Node]:
-        """The nodes of some classes."""
-        return [node for node in self.nodes.values() if kind(node) in kinds]
-
-    def linked(self, node: Node, key: str) -> Node | None:
-        """The node that an input comes from; None if it is no link."""
-        value = inputs(node).get(key)
-        if not isinstance(value, list) or len(value) != 2:
-            return None
-        found = self.nodes.get(str(value[0]))
-        if found is None:
-            raise InputError(f"the {key} of its {kind(node)} comes from a node that is not there")
-        return found
-
-    def chain(self, node: Node | None, *keys: str) -> Iterator[Node]:
-        """A node, the one that the first of its inputs `keys` that is a link comes from, and so on."""
-        for _ in range(_LONGEST):
-            if node is None:
-                return
-            yield node
-            sources = (self.linked(node, key) for key in keys)
-            node = next(filter(None, sources), None)
-        raise InputError("its ComfyUI graph runs in a circle")
-
-
-def kind(node: Node) -> str:
-    """The class of a node."""
-    found = node.get("class_type")
-    return found if isinstance(found, str) else ""
-
-
-def inputs(node: Node) -> Mapping[str, Any]:
-    """The inputs of a node."""
-    found = node.get("inputs")
-    return found if isinstance(found, dict) else {}
+    return _Reader(Graph(json_object(text, "ComfyUI graph"))).read()
 
 
 class _Reader:
     """One graph: `settings`, `notes` and `wanted` grow as its links are followed."""
 
-    def __init__(self, graph: _Graph) -> None:
+    def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.settings: dict[str, Any] = {}
         self.notes: list[str] = []
@@ -110,7 +63,7 @@ class _Reader:
             model=model,
             loras=tuple(self.loras),
             pictures=self.pictures,
-            notes=tuple(dict.fromkeys(self.notes)),
+            notes=few(self.notes),
             wanted=self.wanted,
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from sdrt.errors import InputError, UnknownNameError
-from sdrt.metadata.checked import file_name, json_object, plain, typed
+from sdrt.metadata.checked import few, file_name, json_object, plain, typed
 from sdrt.metadata.recorded import LoraFile, ModelName, NamedFile, RecordedSettings
 from sdrt.metadata.sampling import Sampling, draws_noise
 from sdrt.samplers import find_sampler
@@ -30,7 +30,6 @@ _OLD_KNOWN = {"prompt", "sampler", "type"}
 _OFF: tuple[object, ...] = (None, False, 0, "", [], {})
 _COMPEL = re.compile(r"[\w\")][+\-]+(?:\s|$|,)|\)[\d.]+|\.(?:blend|swap|and)\(")
 _NEGATIVE = re.compile(r"\[([^\[\]]*)\]")
-_MOST_NOTES = 12
 
 
 def read_metadata(text: str) -> RecordedSettings:
@@ -62,7 +61,7 @@ def read_metadata(text: str) -> RecordedSettings:
         model=_model(said.get("model") or {}),
         loras=tuple(map(_lora, loras)),
         pictures=pictures,
-        notes=tuple(found.notes),
+        notes=few(found.notes),
         wanted=found.wanted,
     )
 
@@ -82,7 +81,7 @@ def read_old_metadata(text: str) -> RecordedSettings:
         writer=_writer(said),
         settings=found.settings,
         model=ModelName(name=name, hash=digest),
-        notes=tuple(found.notes),
+        notes=few(found.notes),
         wanted=found.wanted,
     )
 
@@ -124,9 +123,7 @@ def _old_prompt(said: Any) -> tuple[str, str]:
 
 def _left_out(said: Mapping[str, Any], known: Collection[str]) -> list[str]:
     left = [key for key in said if key not in known and key not in _NUMBERS and said[key] not in _OFF]
-    notes = [f"{plain(key)}: {plain(said[key])} is not carried over" for key in left[:_MOST_NOTES]]
-    more = len(left) - _MOST_NOTES
-    return [*notes, f"{more} more settings are not carried over"] if more > 0 else notes
+    return [f"{plain(key)}: {plain(said[key])} is not carried over" for key in left]
 
 
 def _writer(said: Mapping[str, Any]) -> str:

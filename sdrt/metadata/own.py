@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from sdrt.errors import InputError
-from sdrt.metadata.checked import file_name, json_object, shown, typed
+from sdrt.metadata.checked import few, file_name, json_object, shown, typed
 from sdrt.metadata.keywords import OWN
 from sdrt.metadata.recorded import EmbeddingFile, LoraFile, ModelName, NamedFile, RecordedSettings
 from sdrt.metadata.written import LEFT_OUT, file_fields, types_of_request
@@ -44,7 +44,7 @@ def read_own(text: str) -> RecordedSettings:
         machine=_text(said, "machine"),
         version=version,
         pixels_sha256=_hash(said.get("pixels_sha256"), "pixels_sha256"),
-        notes=tuple(f"{shown(key)} is of another version of sdrt and left out" for key in others[:10]),
+        notes=few(f"{shown(key)} is of another version of sdrt and left out" for key in others),
     )
 
 

@@ -23,7 +23,7 @@ ODD = [
     "a cat",
     "",
     'quotes " and \\ backslashes',
-    "emoji 🐸 𝔘 and עברית",
+    "emoji 🐸 \U0001d518 and עברית",
     "two\nlines\r\n\ttab",
     "a\u0001b\uffff",
     "0\u0100" * 50,  # as many zeros in low bytes as in high ones
