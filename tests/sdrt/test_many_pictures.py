@@ -32,7 +32,7 @@ def said(path):
 
 def hashes(folder):
     """Each picture with what its pixels are."""
-    found = sorted(folder.rglob("*.png"))
+    found = sorted(path for path in folder.rglob("*.*") if path.suffix in {".png", ".jpg", ".webp"})
     return {
         str(path.relative_to(folder)): hashlib.sha256(pixels(path).tobytes()).hexdigest() for path in found
     }
@@ -172,7 +172,7 @@ class TestResume:
     LINES = "a star --count 2\na cross --sampler euler_a\na ring --seed 9\n"
     ARGS = ("generate", "--prompts", "p.txt", *SMALL, "--seed", "4", "--grid", "all.png", "--resume")
 
-    @pytest.mark.parametrize("names", [(), ("-o", "{prompt}/{seed}.png"), ("-o", "x.png")])
+    @pytest.mark.parametrize("names", [(), ("-o", "{prompt}/{seed}.jpg"), ("-o", "x.webp")])
     def test_a_run_that_goes_on_gives_what_one_run_gives(self, sdrt_main, tmp_path, monkeypatch, names):
         for folder in ("once", "again"):
             (tmp_path / folder).mkdir()
