@@ -86,7 +86,7 @@ class ContactSheet:
         self.image.paste(picture, (x + (width - picture.width) // 2, y + (height - picture.height) // 2))
 
     def place_file(self, index: int, path: Path) -> None:
-        """As `place`, a picture that was written before."""
+        """As `place`, a picture of a file."""
         import numpy as np
         from PIL import Image
 

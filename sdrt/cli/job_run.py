@@ -71,12 +71,11 @@ class JobRun:
                 self.first = self.first or picture
                 made = Made(job=job, path=self._save(picture, job.path), seed=picture.request.seed)
                 self.watcher.finish(picture)
-                if self._sheet is not None:
-                    self._sheet.place(index, picture.pixels)
             else:
                 self.watcher.pass_over(made.path)
-                if self._sheet is not None:
-                    self._sheet.place_file(index, made.path)
+            if self._sheet is not None:
+                # as JPEG and WebP have it, so that the sheet is the same if a later run finds the file
+                self._sheet.place_file(index, made.path)
             self.made.append(made)
             yield made.path
 

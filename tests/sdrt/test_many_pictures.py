@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +32,7 @@ def said(path):
 
 def hashes(folder):
     """Each picture with what its pixels are."""
-    found = sorted(folder.rglob("*.png"))
+    found = sorted(path for path in folder.rglob("*.*") if path.suffix in {".png", ".jpg", ".webp"})
     return {
         str(path.relative_to(folder)): hashlib.sha256(pixels(path).tobytes()).hexdigest() for path in found
     }
@@ -172,7 +172,7 @@ class TestResume:
     LINES = "a star --count 2\na cross --sampler euler_a\na ring --seed 9\n"
     ARGS = ("generate", "--prompts", "p.txt", *SMALL, "--seed", "4", "--grid", "all.png", "--resume")
 
-    @pytest.mark.parametrize("names", [(), ("-o", "{prompt}/{seed}.png"), ("-o", "x.png")])
+    @pytest.mark.parametrize("names", [(), ("-o", "{prompt}/{seed}.jpg"), ("-o", "x.webp")])
     def test_a_run_that_goes_on_gives_what_one_run_gives(self, sdrt_main, tmp_path, monkeypatch, names):
         for folder in ("once", "again"):
             (tmp_path / folder).mkdir()
@@ -222,25 +222,28 @@ class TestResume:
         ]
         assert all(picture["was_there"] for picture in answer["pictures"])
 
-    def test_interrupted_runs_go_on(self, tmp_path):
-        (tmp_path / "p.txt").write_text("".join(f"a star --seed {i}\n" for i in range(24)))
-        command = [sys.executable, "-m", "sdrt", "generate", "--prompts", "p.txt", *SMALL]
-        command += ["-o", "{seed:02}.png", "--resume"]
-        restore = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
-        with subprocess.Popen(
-            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **restore
-        ) as process:
-            process.stdout.readline()
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=60)
-        assert process.returncode == 130
+    def test_interrupted_runs_go_on(self, sdrt_main, tmp_path, monkeypatch):
+        (tmp_path / "p.txt").write_text("".join(f"a star --seed {i}\n" for i in range(20)))
+        args = ("generate", "--prompts", "p.txt", *SMALL, "-o", "{seed:02}.png", "--resume")
+
+        @contextmanager
+        def interrupting(requests):
+            def on_step(at):
+                if (at.first, at.done) == (8, 1):
+                    raise KeyboardInterrupt
+
+            yield on_step
+
+        with monkeypatch.context() as patch:
+            patch.setattr("sdrt.cli.generate.progress_bar", interrupting)
+            result = sdrt_main(*args)
+        names = [f"{i:02}.png" for i in range(20)]
+        assert (result.code, result.out.split()) == (130, names[:8])
         there = hashes(tmp_path)
-        assert 1 <= len(there) < 24
-        assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-        assert done.stdout.split() == [f"{i:02}.png" for i in range(24)]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [*names[:8], "p.txt"]
+        assert sdrt_main(*args).out.split() == names
         after = hashes(tmp_path)
-        assert len(after) == 24
+        assert list(after) == names
         assert there.items() <= after.items()
 
 
