@@ -57,7 +57,7 @@ def generate(
     Without -m this runs the demo model that comes with the package.
     """
     from sdrt import manifest as manifests
-    from sdrt.jobs import resolve_jobs
+    from sdrt.many.jobs import resolve_jobs
 
     started = time.perf_counter()
     if prompt is None and not (again or many.says_prompts or settings["blend"]):

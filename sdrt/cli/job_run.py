@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdrt.errors import SdrtError
-from sdrt.finished import FinishedPictures
 from sdrt.image_files import QUALITY, save_image
+from sdrt.many.finished import FinishedPictures
 from sdrt.metadata import OWN
 
 if TYPE_CHECKING:
-    from sdrt.contact_sheet import ContactSheet
-    from sdrt.jobs import Job
+    from sdrt.many.contact_sheet import ContactSheet
+    from sdrt.many.jobs import Job
     from sdrt.pipeline import Picture, Pipeline, Progress
     from sdrt.request import Request
     from sdrt.watcher import Watcher

@@ -14,9 +14,9 @@ from sdrt.cli.sections import Section
 from sdrt.errors import InputError
 
 if TYPE_CHECKING:
-    from sdrt.axes import Axis
-    from sdrt.contact_sheet import ContactSheet
-    from sdrt.jobs import Asked, Job
+    from sdrt.many.axes import Axis
+    from sdrt.many.contact_sheet import ContactSheet
+    from sdrt.many.jobs import Asked, Job
 
 RANDOM_SEEDS = (None, -1)
 
@@ -47,7 +47,7 @@ class ManyOptions:
     @cached_property
     def axes(self) -> tuple[Axis | None, Axis | None]:
         """x and y. Raises InputError for what is none."""
-        from sdrt.axes import parse_axis
+        from sdrt.many.axes import parse_axis
 
         x, y = (None if text is None else parse_axis(text) for text in (self.x, self.y))
         return x, y
@@ -73,7 +73,7 @@ class ManyOptions:
 
     def sheet_path(self, output: Path | None) -> Path | None:
         """Where the sheet is to be; None if there is to be none."""
-        from sdrt.output_names import NamePattern
+        from sdrt.many.output_names import NamePattern
 
         if self.grid is not None or not self.compares:
             return self.grid
@@ -84,10 +84,10 @@ class ManyOptions:
 
         Raises InputError if a file or an axis is wrong, or for options that exclude each other.
         """
-        from sdrt.interpolation import ask_frames
-        from sdrt.jobs import Asked, ask_cells, ask_lines
-        from sdrt.output_names import FIELDS, NamePattern
-        from sdrt.prompt_files import read_prompts
+        from sdrt.many.interpolation import ask_frames
+        from sdrt.many.jobs import Asked, ask_cells, ask_lines
+        from sdrt.many.output_names import FIELDS, NamePattern
+        from sdrt.many.prompt_files import read_prompts
 
         self._check(settings)
         fields = set() if output is None else {*NamePattern(output).fields}
@@ -120,7 +120,7 @@ class ManyOptions:
 
     def sheet(self, jobs: Sequence[Job], prompt: str) -> ContactSheet | None:
         """What the pictures are laid out on, if that is asked for."""
-        from sdrt.contact_sheet import ContactSheet, best_columns
+        from sdrt.many.contact_sheet import ContactSheet, best_columns
 
         cell = max(job.request.width for job in jobs), max(job.request.height for job in jobs)
         if self.compares:

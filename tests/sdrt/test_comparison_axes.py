@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sdrt.axes import parse_axis
 from sdrt.errors import InputError
+from sdrt.many.axes import parse_axis
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sdrt import contact_sheet
-from sdrt.contact_sheet import ContactSheet, best_columns
+from sdrt.many import contact_sheet
+from sdrt.many.contact_sheet import ContactSheet, best_columns
 
 
 def colours(count, width=40, height=24):

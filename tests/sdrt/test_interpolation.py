@@ -9,7 +9,7 @@ from PIL import Image
 
 from sdrt.cli import cli
 from sdrt.errors import InputError
-from sdrt.interpolation import ask_frames
+from sdrt.many.interpolation import ask_frames
 from sdrt.pipeline import Pipeline
 
 RED, BLUE = "a large red circle on a white background", "a large blue circle on a white background"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sdrt.errors import InputError, UnknownNameError
-from sdrt.output_names import NamePattern
+from sdrt.many.output_names import NamePattern
 
 VALUES = {
     "index": 7,

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from sdrt.errors import InputError
-from sdrt.prompt_files import STANDARD_INPUT, read_prompts
+from sdrt.many.prompt_files import STANDARD_INPUT, read_prompts
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from sdrt.errors import InputError, UnknownNameError
-from sdrt.setting_words import find_setting, merged, read_setting, setting_types
+from sdrt.many.setting_words import find_setting, merged, read_setting, setting_types
 
 REPLACE = "replace"
 _MAX_VALUES = 1000

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sdrt.errors import InputError, UnknownNameError
-from sdrt.setting_words import find_setting, read_setting
+from sdrt.many.setting_words import find_setting, read_setting
 
 STANDARD_INPUT = Path("-")
 _MAX_BYTES = 64 * 2**20

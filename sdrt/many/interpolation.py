@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sdrt.errors import InputError
-from sdrt.jobs import Asked
+from sdrt.many.jobs import Asked
 from sdrt.request import MAX_COUNT, SEEDS
 
 

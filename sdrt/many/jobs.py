@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sdrt.axes import Axis
 from sdrt.batches import singles
 from sdrt.errors import InputError
 from sdrt.image_files import check_output, default_name
 from sdrt.manifest import Manifest
-from sdrt.output_names import NamePattern
-from sdrt.prompt_files import Line
+from sdrt.many.axes import Axis
+from sdrt.many.output_names import NamePattern
+from sdrt.many.prompt_files import Line
+from sdrt.many.setting_words import merged
 from sdrt.request import MAX_COUNT, SEEDS, Request, resolve_request
-from sdrt.setting_words import merged
 
 MAX_RUN = 10_000
 

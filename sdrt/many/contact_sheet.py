@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdrt.sheet_text import SheetText
+from sdrt.many.sheet_text import SheetText
 
 if TYPE_CHECKING:
     import numpy as np
