@@ -66,14 +66,18 @@ class Again:
             raise InputError(f"{path} does not say how it was made; `sdrt info {path}` shows what it says")
         again = cls(path, made, found.pixels, _given())
         for name, reason in made.wanted.items():
-            if name not in again.given:
+            if name not in again.hidden:
                 raise InputError(f"{path}: {reason}; give it with {_option(name)}")
         return again
 
+    @property
+    def hidden(self) -> frozenset[str]:
+        """The picture's settings that the command line says otherwise."""
+        return self.given | {one for name in self.given for one in _INSTEAD.get(name, ())}
+
     def settings(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """`asked`, the command line's, with the picture's for what is not given there."""
-        hidden = self.given | {one for name in self.given for one in _INSTEAD.get(name, ())}
-        found = {name: value for name, value in self.made.settings.items() if name not in hidden}
+        found = {name: value for name, value in self.made.settings.items() if name not in self.hidden}
         if "steps" in self.given and "start_step" in found:  # the same part of them
             found["start_step"] = found["start_step"] * asked["steps"] // max(self.made.settings["steps"], 1)
         pictures = {

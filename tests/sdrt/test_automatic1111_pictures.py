@@ -165,7 +165,7 @@ def test_in_each_format(tmp_path, name):
         comment = b"UNICODE\0" + text.encode("utf-16-be")
         exif = (
             b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x87\x69\0\4\0\0\0\1\0\0\0\x1a\0\0\0\0"
-            b"\0\1\x92\x86\0\7" + len(comment).to_bytes(4, "big") + b"\0\0\0\x2c\0\0\0\0" + comment
+            b"\0\1\x92\x86\0\7" + len(comment).to_bytes(4, "big") + b"\0\0\0\x28" + comment
         )
         Image.fromarray(PIXELS).save(tmp_path / name, exif=exif)
     found = read_settings(tmp_path / name)
