@@ -79,7 +79,9 @@ class Again:
         """`asked`, the command line's, with the picture's for what is not given there."""
         found = {name: value for name, value in self.made.settings.items() if name not in self.hidden}
         if "steps" in self.given and "start_step" in found:  # the same part of them
-            found["start_step"] = found["start_step"] * asked["steps"] // max(self.made.settings["steps"], 1)
+            found["start_step"] = (
+                found["start_step"] * asked["steps"] // max(self.made.settings.get("steps", 1), 1)
+            )
         pictures = {
             name: self._find(file, name.replace("_", " "), f"--{name.replace('_', '-')}")
             for name, file in self.made.pictures.items()
