@@ -317,9 +317,10 @@ def _at_least_one(name: str, value: int) -> int:
 def _check_limits(request: Request) -> None:
     lift = "lift the limit with --no-limits"
     if request.width * request.height > MAX_PIXELS:
+        scale = "" if request.init_image is None else "scale the picture with -W or -H, or "
         raise InputError(
             f"{request.width}x{request.height} is {request.width * request.height} pixels, "
-            f"the limit is {MAX_PIXELS}; {lift}"
+            f"the limit is {MAX_PIXELS}; {scale}{lift}"
         )
     if request.steps > MAX_STEPS:
         raise InputError(f"steps is {request.steps}, the limit is {MAX_STEPS}; {lift}")

@@ -193,4 +193,4 @@ def _parameters(request: Request, made: MadeWith) -> str:
         "RNG": "CPU",
         "Version": f"sdrt {sdrt.__version__}",
     }
-    return format_parameters(written(request.prompt), written(request.negative_prompt), settings)
+    return format_parameters(written(request.title), written(request.negative_prompt), settings)

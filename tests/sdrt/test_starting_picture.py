@@ -177,6 +177,15 @@ def test_what_is_refused(pipeline, drawing, settings, words):
         resolve_request(pipeline.manifest, "" if "blend" in settings else PROMPT, **settings)
 
 
+def test_a_large_photo_is_to_be_scaled(pipeline, tmp_path):
+    photo = tmp_path / "photo.jpg"
+    Image.new("RGB", (4000, 3000)).save(photo)
+    with pytest.raises(InputError, match="4000x3000 is 12000000 pixels.*scale the picture with -W or -H"):
+        resolve_request(pipeline.manifest, PROMPT, init_image=photo)
+    request = resolve_request(pipeline.manifest, PROMPT, init_image=photo, width=128)
+    assert (request.width, request.height) == (128, 96)
+
+
 def test_unknown_fit_and_alpha(pipeline, drawing):
     for settings in ({"fit": "corp"}, {"alpha": "whole"}):
         with pytest.raises(UnknownNameError, match="did you mean"):
