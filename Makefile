@@ -86,9 +86,12 @@ demo-bundle: setup
 pictures: setup
 	$(BIN)/python -m sdrt_bench.pictures docs/demo.png
 	$(BIN)/python -m sdrt_bench.sampler_sheet docs/samplers.png
-	rm -rf build/grid docs/grid.png && mkdir -p build/grid
+	$(BIN)/python -m sdrt_bench.starting_sheet docs/pictures.png
+	rm -rf build/grid docs/grid.png docs/interpolation.png && mkdir -p build/grid
 	$(BIN)/sdrt generate "a large green star on purple" --x "sampler=DDIM,Euler a,Heun,DPM++ 2M Karras,UniPC" \
 		--y "steps=2,4,8,16" --seed 1 -o "build/grid/{x}-{y}.png" --grid docs/grid.png
+	$(BIN)/sdrt generate --interpolate "a large red circle" "a large blue square" --variation-seed 2 --seed 1 \
+		--frames 10 -o "build/grid/{frame}.png" --grid docs/interpolation.png --grid-columns 10
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
