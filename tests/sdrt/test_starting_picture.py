@@ -180,7 +180,7 @@ def test_what_is_refused(pipeline, drawing, settings, words):
 def test_a_large_photo_is_to_be_scaled(pipeline, tmp_path):
     photo = tmp_path / "photo.jpg"
     Image.new("RGB", (4000, 3000)).save(photo)
-    with pytest.raises(InputError, match="4000x3000 is 12000000 pixels.*scale the picture with -W or -H"):
+    with pytest.raises(InputError, match=r"4000x3000 is 12000000 pixels.*scale the picture with -W or -H"):
         resolve_request(pipeline.manifest, PROMPT, init_image=photo)
     request = resolve_request(pipeline.manifest, PROMPT, init_image=photo, width=128)
     assert (request.width, request.height) == (128, 96)
