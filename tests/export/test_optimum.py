@@ -112,7 +112,13 @@ def test_manifest_says_that_nothing_was_compared(layout: str, bundle_of: Any, ti
     assert {name: graph.inputs for name, graph in made.graphs.items()} == {
         name: graph.inputs for name, graph in own.graphs.items()
     }
-    assert (made.family, made.schedule, made.vae) == (own.family, own.schedule, own.vae)
+    assert (made.family, made.schedule, made.vae.scaling_factor) == (
+        own.family,
+        own.schedule,
+        own.vae.scaling_factor,
+    )
+    # fitted to what other graphs of the same VAE give, which differs by 1e-6 of itself
+    np.testing.assert_allclose(made.vae.latent_rgb.factors, own.vae.latent_rgb.factors, rtol=0, atol=1e-4)
     assert made.text[0].clip_skip_outputs == ("last_hidden_state",)
     assert made.made_by.opset == 23
 
