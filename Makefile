@@ -19,7 +19,7 @@ help:
 	@echo "make lint       ruff, mypy, README's table against the reports"
 	@echo "make gate       are the demo model's pictures still PyTorch's? a minute or two"
 	@echo "make format     let ruff mend what it can"
-	@echo "make bench      measure the runtime's own overhead and the samplers' compilation"
+	@echo "make bench      measure the runtime's own overhead, the samplers' compilation and what watching costs"
 	@echo "make bench-gpu  on an NVIDIA GPU: Stable Diffusion 1.5; SCENARIO=gpu-sdxl, SCENARIO=gpu-turbo"
 	@echo "make clean      remove .venv and everything built"
 
@@ -67,6 +67,7 @@ format: setup
 bench: setup
 	$(BIN)/python -m sdrt_bench.overhead --output benchmarks/results/overhead.json
 	$(BIN)/python -m sdrt_bench.samplers --output benchmarks/results/samplers.json
+	$(BIN)/python -m sdrt_bench.watching --output benchmarks/results/watching.json
 
 # those that follow change committed files
 
@@ -87,6 +88,7 @@ pictures: setup
 	$(BIN)/python -m sdrt_bench.pictures docs/demo.png
 	$(BIN)/python -m sdrt_bench.sampler_sheet docs/samplers.png
 	$(BIN)/python -m sdrt_bench.starting_sheet docs/pictures.png
+	$(BIN)/python -m sdrt_bench.watching_picture docs/watching.gif
 	rm -rf build/grid docs/grid.png docs/interpolation.png && mkdir -p build/grid
 	$(BIN)/sdrt generate "a large green star on purple" --x "sampler=DDIM,Euler a,Heun,DPM++ 2M Karras,UniPC" \
 		--y "steps=2,4,8,16" --seed 1 -o "build/grid/{x}-{y}.png" --grid docs/grid.png

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdrt.image_files import write_whole
+from sdrt.image_files import format_options, write_whole
+from sdrt.metadata.keywords import PARAMETERS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,12 +19,12 @@ FORMATS: Mapping[str, str] = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
 HELD = 2.0  # seconds that the last frame stays
 _WHOLE, _QUICKEST, _SLOWEST = 3.0, 0.06, 0.25  # seconds: all frames before the last one, and each
 _GIF_COLOURS = 256
-_WEBP_QUALITY = 90
+QUALITY = 90  # of WebP
 
 
 def save_animation(
     frames: Sequence[NDArray[np.uint8]],
-    path: Path,
+    path: Path | str,
     *,
     texts: Mapping[str, str] | None = None,
     seconds: float | None = None,
@@ -33,21 +34,21 @@ def save_animation(
 
     Its suffix, one of FORMATS, says how: a GIF has 256 colours in each frame, WebP loses a little, PNG none.
     seconds: of each frame, by default as many as make about three in all; held: of the last one.
-    texts: by keyword, for PNG; a GIF holds the `parameters` alone.
+    texts: by keyword; a GIF holds the `parameters` alone.
     Raises SdrtError if the disk refuses.
     """
+    path = Path(path)
     if seconds is None:
         seconds = min(max(_WHOLE / max(len(frames) - 1, 1), _QUICKEST), _SLOWEST)
     # a GIF counts hundredths of a second
     durations = [10 * round(100 * time) for time in (*[seconds] * (len(frames) - 1), held)]
     name = FORMATS[path.suffix.lower()]
     first, *others = _gif_frames(frames) if name == "GIF" else _frames(frames)
-    options = _options(name, texts or {})
+    options = _gif_options(texts or {}) if name == "GIF" else format_options(name, texts or {}, QUALITY, path)
     return write_whole(
         path,
         partial(
             first.save,
-            format=name,
             save_all=True,
             append_images=others,
             duration=durations,
@@ -57,18 +58,9 @@ def save_animation(
     )
 
 
-def _options(name: str, texts: Mapping[str, str]) -> dict[str, Any]:
-    """What Pillow is told of a format alone."""
-    if name == "WEBP":
-        return {"quality": _WEBP_QUALITY}
-    if name == "GIF":
-        return {"comment": texts["parameters"].encode()} if "parameters" in texts else {}
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    for keyword, text in texts.items():
-        info.add_text(keyword, text)
-    return {"pnginfo": info}
+def _gif_options(texts: Mapping[str, str]) -> dict[str, Any]:
+    comment = texts.get(PARAMETERS)
+    return {"format": "GIF"} if comment is None else {"format": "GIF", "comment": comment.encode()}
 
 
 def _frames(frames: Sequence[NDArray[np.uint8]]) -> list[Image.Image]:

@@ -102,15 +102,15 @@ def save_image(
     """
     from PIL import Image
 
-    options = _options(FORMATS[path.suffix.lower()], texts, quality, path)
+    options = format_options(FORMATS[path.suffix.lower()], texts, quality, path)
     try:
         return write_whole(path, partial(Image.fromarray(pixels).save, **options))
     except ValueError as error:  # a side longer than the format can say
         raise SdrtError(f"cannot write {path}: {error}; take another format, such as PNG") from None
 
 
-def _options(name: str, texts: Mapping[str, str], quality: int, path: Path) -> dict[str, Any]:
-    """What Pillow is told."""
+def format_options(name: str, texts: Mapping[str, str], quality: int, path: Path) -> dict[str, Any]:
+    """What Pillow is told to write one of FORMATS, moving or not."""
     if name == "PNG":
         from PIL.PngImagePlugin import PngInfo
 

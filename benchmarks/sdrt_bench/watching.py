@@ -23,7 +23,7 @@ from sdrt.watcher import Watcher
 from sdrt_bench import machine
 
 PROMPT = "a large red circle on a blue background"
-SIZES = (64, 256, 512)
+SIZES = (64, 256)
 Made = Callable[[Request, Path], Watcher]
 WATCHED: dict[str, Made] = {
     "unwatched": lambda request, folder: Watcher([request]),

@@ -6,13 +6,17 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdrt.errors import InputError
 from sdrt.metadata.exif import read_exif
-from sdrt.metadata.keywords import KEYWORDS
+from sdrt.metadata.keywords import KEYWORDS, PARAMETERS
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +43,10 @@ def read_texts(path: Path) -> PictureTexts:
             with Image.open(path) as image:
                 image.load()  # PNG's texts may stand behind the pixels
                 known = {key: image.info[key] for key in KEYWORDS if isinstance(image.info.get(key), str)}
-                texts = {**read_exif(image), **known}
-                lossless = image.format == "PNG" and image.mode == "RGB"
+                texts = {**_gif_comment(image), **read_exif(image), **known}
+                # an animation begins with another picture than its texts are of
+                moving = getattr(image, "n_frames", 1) > 1
+                lossless = image.format == "PNG" and image.mode == "RGB" and not moving
                 pixels = np.asarray(image) if lossless else None
                 return PictureTexts(size=image.size, texts=texts, pixels=pixels)
     except FileNotFoundError:
@@ -49,3 +55,10 @@ def read_texts(path: Path) -> PictureTexts:
         raise InputError(f"{path} has more than {Image.MAX_IMAGE_PIXELS} pixels") from None
     except (OSError, ValueError, SyntaxError) as error:  # what Pillow's readers raise for damaged files
         raise InputError(f"{path} is not a picture that can be read: {error}") from None
+
+
+def _gif_comment(image: Image.Image) -> dict[str, str]:
+    """What `sdrt generate --gif` writes of its picture; a comment of another kind is nothing."""
+    comment = image.info.get("comment") if image.format == "GIF" else None
+    text = comment.decode(errors="replace") if isinstance(comment, bytes) else ""
+    return {PARAMETERS: text} if text.rpartition("\n")[2].startswith("Steps: ") else {}

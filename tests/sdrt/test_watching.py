@@ -11,6 +11,8 @@ from PIL import Image, ImageSequence
 from sdrt.animation import save_animation
 from sdrt.errors import InputError
 from sdrt.frame_files import FrameFolder, PreviewFile
+from sdrt.metadata import parse_parameters
+from sdrt.metadata.image_texts import read_texts
 
 PROMPT = "a large red circle on a blue background"
 RUN = ("generate", PROMPT, "--seed", "1", "--steps", "6", "-o", "x.png")
@@ -49,6 +51,23 @@ def test_an_animation_ends_with_the_picture(sdrt_main, tmp_path, name, distance)
         image.seek(5)
         assert image.info["loop"] == 0
     assert plain.code == result.code == 0
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x.webp", "x-moving.png"])
+def test_an_animation_says_how_its_picture_was_made(sdrt_main, name):
+    assert sdrt_main(*RUN, "--gif", name, "-n", "2").code == 0
+    said = read_texts(Path(name))
+    assert parse_parameters(said.texts["parameters"])["Seed"] == "1"
+    assert ("sdrt" in said.texts) == (name != "x.gif")
+    assert said.pixels is None  # its first frame is not the picture
+    again = sdrt_main("generate", "--from", name, "-o", "again.png")
+    assert again.code == 0, again.err
+    np.testing.assert_array_equal(pixels_of("again.png"), pixels_of("x.png"))
+
+
+def test_any_other_comment_of_a_gif_is_none(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.gif", comment=b"made with another program\n\xff")
+    assert read_texts(tmp_path / "x.gif").texts == {}
 
 
 @pytest.mark.parametrize(("every", "count"), [("1", 6), ("2", 3), ("4", 2), ("9", 1)])
