@@ -24,6 +24,11 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
     "--sampler", type=click.Choice(["ddim", "euler", "dpmpp_2m"]), help="Instead of the checkpoint's default."
 )
 @click.option("--spacing", type=click.Choice(["leading", "trailing", "linspace"]))
+@click.option(
+    "--composition",
+    is_flag=True,
+    help="Score prompts that AND joins, and drawings that are to take another colour; wants --bundle.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def main(
     checkpoint: Path,
@@ -32,25 +37,40 @@ def main(
     guidance: float | None,
     sampler: str | None,
     spacing: str | None,
+    composition: bool,
     as_json: bool,
 ) -> None:
     """Say how many pictures of held-out combinations are right, in percent."""
     changes = {"steps": steps, "guidance_scale": guidance, "sampler": sampler, "spacing": spacing}
-    scores = score(_generator(checkpoint, bundle, changes), held_out_prompts())
+    given = {name: value for name, value in changes.items() if value is not None}
+    if bundle is not None and given:
+        raise click.UsageError("a bundle is scored with its own defaults: leave out " + ", ".join(given))
+    if composition:
+        scores = _composition(bundle)
+    else:
+        scores = asdict(score(_generator(checkpoint, bundle, given), held_out_prompts()))
     if as_json:
-        click.echo(json.dumps(asdict(scores)))
+        click.echo(json.dumps(scores))
         return
-    for name, share in asdict(scores).items():
-        click.echo(f"{name:24} {100 * share:5.1f} %")
+    width = max(map(len, scores))
+    for name, share in scores.items():
+        click.echo(f"{name:{width}} {100 * share:5.1f} %")
 
 
-def _generator(checkpoint: Path, bundle: Path | None, changes: Mapping[str, object]) -> Generate:
+def _composition(bundle: Path | None) -> dict[str, float]:
+    from sdrt import Pipeline
+
+    from .composition import score_composition
+
+    if bundle is None:
+        raise click.UsageError("composition is scored with the runtime: name a folder with --bundle")
+    return score_composition(Pipeline.load(bundle))
+
+
+def _generator(checkpoint: Path, bundle: Path | None, given: Mapping[str, object]) -> Generate:
     from .generators import Settings, from_bundle, from_pipeline, load_pipeline
 
-    given = {name: value for name, value in changes.items() if value is not None}
     if bundle is not None:
-        if given:
-            raise click.UsageError("a bundle is scored with its own defaults: leave out " + ", ".join(given))
         return from_bundle(bundle)
     return from_pipeline(load_pipeline(checkpoint), replace(Settings.of(checkpoint), **given))  # type: ignore[arg-type]
 
