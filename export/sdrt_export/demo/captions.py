@@ -47,6 +47,15 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     return text + "." if rng.random() < 0.08 else text
 
 
+def unplaced_caption(scene: Scene, rng: np.random.Generator) -> str:
+    """Say what a scene of one thing shows, but not where it is."""
+    (thing,) = scene.things
+    subject = _thing(thing, rng, article=bool(rng.random() < 0.75))
+    if rng.random() < 0.2:
+        subject = _pick(OPENINGS, rng) + subject
+    return _with_background(subject, scene, rng)
+
+
 def empty_caption(rng: np.random.Generator) -> str:
     """A caption that says nothing of a scene: empty, or words people put into negative prompts."""
     if rng.random() < 0.6:

@@ -43,6 +43,10 @@ class Scene:
         """One for each thing."""
         return [(thing.colour, thing.shape, self.background) for thing in self.things]
 
+    def of(self, index: int) -> Scene:
+        """The same scene with this thing alone."""
+        return Scene(things=(self.things[index],), background=self.background)
+
 
 def default_background(colours: set[str]) -> str:
     """The background of a caption that names none: white, or the first colour that no thing has."""

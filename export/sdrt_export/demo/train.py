@@ -9,13 +9,14 @@ import click
 
 from .training import Log
 
-STAGES = ("data", "vae", "text", "unet")
+STAGES = ("data", "vae", "text", "unet", "compose")
 SINGLES, PAIRS = 40_000, 50_000
 
 
 def run_stage(stage: str, out: Path, device: str, seed: int, steps: int | None, log: Log) -> None:
     """Run one stage on what the stages before it left in `out`."""
     from .data import draw_dataset, load_dataset
+    from .train_compose import train_compose
     from .train_text import train_text
     from .train_unet import train_unet
     from .train_vae import train_vae
@@ -26,8 +27,10 @@ def run_stage(stage: str, out: Path, device: str, seed: int, steps: int | None, 
         train_vae(load_dataset(out / "data"), out, device, seed, steps, log)
     elif stage == "text":
         train_text(out, device, seed, steps, log)
-    else:
+    elif stage == "unet":
         train_unet(load_dataset(out / "data"), out, device, seed, steps, log)
+    else:
+        train_compose(load_dataset(out / "data"), out, device, seed, steps, log)
 
 
 @click.command()
