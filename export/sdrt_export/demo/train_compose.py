@@ -1,23 +1,31 @@
-"""Stage "compose": the trained U-Net learns what AND means, and that a caption need not tell everything.
+"""Stage "compose": the trained U-Net learns that a caption need not tell everything.
 
-With the predictions u of an empty caption, and c_1, c_2 of captions that each name one of a scene's two
-things, composition (Liu et al. 2022, https://arxiv.org/abs/2206.01714) takes
+Captions that always tell of the whole scene exclude each other: joined by AND, "a red circle" and "a blue
+square" each want their one thing in the centre, and guidance towards both,
 
-    u + (c_1 - u) + (c_2 - u)
+    u + g (c_1 - u) + g (c_2 - u)
 
-for the prediction of both. That holds where what the captions say is independent; captions that always tell
-of the whole scene exclude each other, and their sum is neither. So this sum is trained to be right, in the
-same steps as predictions for whole captions, and for some that leave out a place or one of two things.
+(Liu et al. 2022, https://arxiv.org/abs/2206.01714), leads to one thing that is neither. So captions are
+taught that name one of two things, or that do not say where their one thing is. A scene of two things to
+which that is done is in order: the thing of the colour that the vocabulary names first is on the left. Then
+both captions agree where each thing belongs.
+
+What a caption alone means stays what it was. Both meanings meet in the noisiest steps, where nothing is to be
+seen yet; which of them holds is decided on the way that guidance takes. Therefore the second part of the
+stage goes that way, from noise, with the default sampler, and holds the guided prediction to the scene on the
+states that it comes by (as Ross et al. 2011, https://arxiv.org/abs/1011.0686, do for imitation).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -30,37 +38,103 @@ from .scoring import held_out_prompts, score
 from .train_text import tokenize
 from .train_unet import cached_latents, draw_timesteps
 from .training import Draws, Log, Schedule, Trainer
+from .vocabulary import COLOURS, SHAPES
 
-# Of a batch, so many scenes are told in one caption; the others, of two things, in three rows each.
-SCHEDULE: Final = Schedule(steps=2_000, batch=52, learning_rate=6e-4, decay=0.4, averaging=0.995)
-JOINED: Final = 18
-# Share of scenes of two things among those told in one caption.
-PAIRS: Final = 0.32
-DROPOUT: Final = 0.12
-# A thing that is alone off the centre: share of captions that do not say where.
-PLACE_UNTOLD: Final = 0.2
-# Two things: share of captions that name only one, once the noise is so low that it shows how many there are.
-ONE_UNTOLD, SHOWN_BELOW = 0.25, 650
-# Captions joined by AND that say where.
-JOINED_PLACED: Final = 0.15
-
-
-def telling(scene: Scene, timestep: int, rng: np.random.Generator) -> str:
-    """One caption of a scene: whole, empty, or with something left out."""
-    if rng.random() < DROPOUT:
-        return empty_caption(rng)
-    if len(scene.things) == 2 and timestep < SHOWN_BELOW and rng.random() < ONE_UNTOLD:
-        return unplaced_caption(scene.of(int(rng.integers(2))), rng)
-    if len(scene.things) == 1 and scene.things[0].position != "centre" and rng.random() < PLACE_UNTOLD:
-        return unplaced_caption(scene, rng)
-    return caption(scene, rng)
+# The share of the steps in which scenes are told alone; after them so many of a batch are, and others guided.
+FIRST: Final = 0.45
+SCHEDULE: Final = Schedule(steps=2_600, batch=64, learning_rate=5e-4, decay=0.35, averaging=0.99)
+WHOLE: Final = 32
+JOINED, ALONE = 10, 6
+GUIDANCE, SAMPLER_STEPS = 2.0, 15
+# Of the first steps of the sampler, so many are held to the scene; the others only lead on.
+HELD, AMONG = 5, 11
+# Shares of captions that are empty, and that name a thing without its place.
+EMPTY, UNPLACED = 0.12, 0.3
+# Of the latter, the share that name one of two things: where the noise hides everything, and below.
+ONE_OF_TWO, ONE_OF_TWO_LATER, HIDDEN_FROM = 0.5, 0.2, 700
+# Of the rest, where the noise shows the place: the share of things that are not in the centre.
+OFF_CENTRE, SHOWN_BELOW = 0.6, 720
+PAIRS: Final = 0.45
 
 
-def joined_captions(scene: Scene, rng: np.random.Generator) -> tuple[str, str, str]:
-    """An empty caption, and one for each of two things."""
-    tell = caption if rng.random() < JOINED_PLACED else unplaced_caption
-    nothing = empty_caption(rng) if rng.random() < 0.3 else ""
-    return nothing, tell(scene.of(0), rng), tell(scene.of(1), rng)
+def in_order(scene: Scene) -> bool:
+    """Whether two things stand side by side, the one that the vocabulary names first on the left."""
+    left, right = sorted(scene.things, key=lambda thing: thing.position)
+    colours, shapes = list(COLOURS), list(SHAPES)
+    ranks = [(colours.index(thing.colour), shapes.index(thing.shape)) for thing in (left, right)]
+    return (left.position, right.position) == ("left", "right") and ranks[0] < ranks[1]
+
+
+class Groups:
+    """Indices of a dataset by what their scenes are."""
+
+    def __init__(self, data: Dataset) -> None:
+        singles = range(data.singles)
+        centred = [index for index in singles if data.scenes[index].things[0].position == "centre"]
+        self.centred = np.array(centred)
+        self.beside = np.setdiff1d(singles, self.centred)
+        self.pairs = np.arange(data.singles, len(data.scenes))
+        self.ordered = np.array([index for index in self.pairs if in_order(data.scenes[index])])
+
+
+def tell(data: Dataset, groups: Groups, timestep: int, rng: np.random.Generator) -> tuple[int, str]:
+    """A scene and a caption of it: whole, empty, or with something left out."""
+    choice = rng.random()
+    if choice < EMPTY:
+        return int(data.sample(1, 0.5, rng)[0]), empty_caption(rng)
+    if choice > EMPTY + UNPLACED:
+        index = int(data.sample(1, PAIRS, rng)[0])
+        return index, caption(data.scenes[index], rng)
+    if rng.random() < (ONE_OF_TWO if timestep >= HIDDEN_FROM else ONE_OF_TWO_LATER):
+        index = int(rng.choice(groups.ordered))
+        return index, unplaced_caption(data.scenes[index].of(int(rng.integers(2))), rng)
+    beside = timestep < SHOWN_BELOW and rng.random() < OFF_CENTRE
+    index = int(rng.choice(groups.beside if beside else groups.centred))
+    return index, unplaced_caption(data.scenes[index], rng)
+
+
+def row_weights(joined: int) -> list[float]:
+    """Of the rows of an empty caption and of those that AND joins: they add up to 1."""
+    return [1.0 - GUIDANCE * joined, *[GUIDANCE] * joined]
+
+
+class Guided:
+    """Runs of the default sampler, whose guided predictions are held to the scenes they should end in."""
+
+    def __init__(self, unet: UNet2DConditionModel, latents: Tensor, device: str) -> None:
+        self._unet, self._latents, self._device = unet, latents, device
+        self._scheduler = build_scheduler()
+        self._alphas_cumprod = self._scheduler.alphas_cumprod.to(device)
+
+    def loss(self, chosen: NDArray[np.int64], captions: Sequence[Sequence[Tensor]], draws: Draws) -> Tensor:
+        """Mean squared error of the velocity at HELD steps.
+
+        chosen: [B] indices of the scenes; captions: of each, hidden states [L, D] of an empty caption and of
+        one or two that AND joins.
+        """
+        clean = self._latents[chosen].to(self._device)
+        hidden = torch.stack([states for row in captions for states in row])
+        owners = torch.tensor([b for b, row in enumerate(captions) for _ in row], device=self._device)
+        weights = torch.tensor([weight for row in captions for weight in row_weights(len(row) - 1)])
+        weights = weights[:, None, None, None].to(self._device)
+        sampler = DPMSolverMultistepScheduler.from_config(self._scheduler.config)
+        sampler.set_timesteps(SAMPLER_STEPS, device=self._device)
+        held = set(draws.numpy.choice(AMONG, HELD, replace=False).tolist())
+        latents = torch.randn(clean.shape, generator=draws.torch).to(self._device)
+        losses = []
+        for k, timestep in enumerate(sampler.timesteps[: max(held) + 1]):
+            with torch.set_grad_enabled(k in held):
+                rows = self._unet(latents[owners], timestep, hidden).sample
+                guided = torch.zeros_like(latents).index_add(0, owners, rows * weights)
+            if k in held:
+                signal, noise = self._levels(timestep)
+                losses.append(nn.functional.mse_loss(guided, (signal * latents - clean) / noise))
+            latents = sampler.step(guided.detach(), timestep, latents).prev_sample
+        return torch.stack(losses).mean()
+
+    def _levels(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        share = self._alphas_cumprod[timestep]
+        return share.sqrt(), (1 - share).sqrt()
 
 
 def train_compose(data: Dataset, folder: Path, device: str, seed: int, steps: int | None, log: Log) -> None:
@@ -69,38 +143,46 @@ def train_compose(data: Dataset, folder: Path, device: str, seed: int, steps: in
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").to(device).eval()
     latents = cached_latents(data, vae, folder / "latents.npy")
-    scheduler = build_scheduler()
+    scheduler, groups = build_scheduler(), Groups(data)
     unet = UNet2DConditionModel.from_pretrained(folder / "unet").to(device, memory_format=torch.channels_last)
     averaged = UNet2DConditionModel.from_pretrained(folder / "unet").to(device)
     schedule = SCHEDULE.with_steps(steps)
     trainer = Trainer(unet, schedule, folder / "compose.state", seed, log)
     generate = from_pipeline(assemble_pipeline(vae, encoder, tokenizer, averaged, scheduler), Settings())
     prompts = held_out_prompts(one=100, sides=60, two=60)
-    told = schedule.batch - JOINED
-    # rows of the network: the scenes of one caption, then three times those that are joined
-    source = torch.cat([torch.arange(schedule.batch), *[torch.arange(told, schedule.batch)] * 2]).to(device)
+    guided = Guided(unet, latents, device)
 
-    def loss(draws: Draws) -> Tensor:
-        rng = draws.numpy
-        chosen = np.concatenate([data.sample(told, PAIRS, rng), data.sample(JOINED, 1.0, rng)])
-        clean = latents[chosen].to(device)
+    def encoded(texts: list[str]) -> Tensor:
+        with torch.no_grad():
+            states: Tensor = encoder(tokenize(tokenizer, texts, device)).last_hidden_state
+        return states
+
+    def told(draws: Draws, count: int) -> Tensor:
+        timesteps = draw_timesteps(count, draws)
+        scenes = [tell(data, groups, timestep, draws.numpy) for timestep in timesteps.tolist()]
+        clean = latents[[index for index, _ in scenes]].to(device)
         noise = torch.randn(clean.shape, generator=draws.torch).to(device)
-        timesteps = draw_timesteps(schedule.batch, draws).to(device)
+        timesteps = timesteps.to(device)
+        predicted = unet(
+            scheduler.add_noise(clean, noise, timesteps), timesteps, encoded([text for _, text in scenes])
+        ).sample
+        return nn.functional.mse_loss(predicted, scheduler.get_velocity(clean, noise, timesteps))
+
+    def on_the_way(draws: Draws) -> Tensor:
+        rng = draws.numpy
+        chosen = np.concatenate([rng.choice(groups.ordered, JOINED), rng.choice(groups.centred, ALONE)])
         scenes = [data.scenes[index] for index in chosen]
         texts = [
-            telling(scene, timestep, rng)
-            for scene, timestep in zip(scenes[:told], timesteps.tolist(), strict=False)
+            ["", *(unplaced_caption(scene.of(int(i)), rng) for i in rng.permutation(len(scene.things)))]
+            for scene in scenes
         ]
-        for column in zip(*(joined_captions(scene, rng) for scene in scenes[told:]), strict=True):
-            texts += column
-        with torch.no_grad():
-            hidden = encoder(tokenize(tokenizer, texts, device)).last_hidden_state
-        noisy = scheduler.add_noise(clean, noise, timesteps)
-        predicted = unet(noisy[source], timesteps[source], hidden).sample
-        alone, nothing, first, second = predicted.split([told, JOINED, JOINED, JOINED])
-        velocity = scheduler.get_velocity(clean, noise, timesteps)
-        whole = nn.functional.mse_loss(alone, velocity[:told])
-        return whole + nn.functional.mse_loss(first + second - nothing, velocity[told:])
+        states = iter(encoded([text for row in texts for text in row]))
+        return guided.loss(chosen, [[next(states) for _ in row] for row in texts], draws)
+
+    def loss(draws: Draws) -> Tensor:
+        if draws.step < FIRST * schedule.steps:
+            return told(draws, schedule.batch)
+        return told(draws, WHOLE) + 2 * on_the_way(draws)
 
     def save(step: int) -> None:
         averaged.load_state_dict(trainer.averaged)
