@@ -44,7 +44,7 @@ from .vocabulary import COLOURS, SHAPES
 FIRST: Final = 0.45
 SCHEDULE: Final = Schedule(steps=2_600, batch=64, learning_rate=5e-4, decay=0.35, averaging=0.99)
 WHOLE: Final = 32
-JOINED, ALONE = 10, 6
+JOINED, ALONE = 8, 8
 GUIDANCE, SAMPLER_STEPS = 2.0, 15
 # Of the first steps of the sampler, so many are held to the scene; the others only lead on.
 HELD, AMONG = 5, 11
@@ -53,7 +53,7 @@ EMPTY, UNPLACED = 0.12, 0.3
 # Of the latter, the share that name one of two things: where the noise hides everything, and below.
 ONE_OF_TWO, ONE_OF_TWO_LATER, HIDDEN_FROM = 0.5, 0.2, 700
 # Of the rest, where the noise shows the place: the share of things that are not in the centre.
-OFF_CENTRE, SHOWN_BELOW = 0.6, 720
+OFF_CENTRE, SHOWN_BELOW = 0.4, 600
 PAIRS: Final = 0.45
 
 
