@@ -50,7 +50,7 @@ def test_export_writes_a_whole_bundle_the_same_every_time(
     bundle = tmp_path / "engines" / "tiny"
     assert result.stdout == f"{bundle}\n"
     assert all(
-        line.startswith(("reading", "text_", "unet", "vae_", "writing", "moving"))
+        line.startswith(("reading", "text_", "unet", "vae_", "fitting", "writing", "moving"))
         for line in result.stderr.splitlines()
     )
     assert [path.name for path in bundle.parent.iterdir()] == ["tiny"], "something was left beside the bundle"
