@@ -41,9 +41,8 @@ demo: setup
 	$(BIN)/sdrt export demo -o engines/demo --force
 	$(BIN)/sdrt generate "a large red circle on a blue background" -m engines/demo --seed 1 -o demo.png
 
-# a process for each core, each with whole files: what a file exports is exported once
 test: setup $(BINDINGS)
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest
 
 test-full: setup $(BINDINGS)
 	$(BIN)/python -m pytest -m "not gpu"

@@ -67,7 +67,9 @@ def test_guidance_is_told_to_a_distilled_model(precision, least, guidance, expor
 
 
 @PRECISIONS
-@pytest.mark.parametrize(("guidance", "strength"), [(1.0, 1.0), (6.0, 1.0), (6.0, 0.6)])
+@pytest.mark.parametrize(
+    ("guidance", "strength"), [pytest.param(1.0, 1.0, marks=pytest.mark.slow), (6.0, 1.0), (6.0, 0.6)]
+)
 def test_inpainting(precision, least, guidance, strength, exported, picture, mask):
     painted = np.asarray(Image.open(mask)) > 127
     folder, bundle = exported("sd1-inpainting", precision)
