@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
@@ -41,7 +42,7 @@ class PictureSettings:
             raise InputError(
                 f"the bundle {manifest.name} has no VAE encoder to read a picture with; export it again"
             )
-        elif seen == "inpainting" and not self._paints(source_size(self.init_image)):
+        elif seen == "inpainting" and not self._paints:
             raise InputError(
                 "this is an inpainting model; say what it may change with --mask, white on black, or with a "
                 "transparent hole in the picture"
@@ -85,7 +86,7 @@ class PictureSettings:
         """Of the run: as asked, the other side in proportion; the picture's own, if neither is."""
         if self.init_image is None:
             return width, height
-        factor, own = manifest.vae.scale_factor, source_size(self.init_image)
+        factor, own = manifest.vae.scale_factor, self._own
         left, top, right, bottom = self.sides
         for name, added in zip(("left", "top", "right", "bottom"), self.sides, strict=True):
             if added % factor:
@@ -125,7 +126,7 @@ class PictureSettings:
                 )
             return self.start_step
         if self.strength is None:
-            return 0 if self._paints(source_size(self.init_image)) else steps - max(int(steps * STRENGTH), 1)
+            return 0 if self._paints else steps - max(int(steps * STRENGTH), 1)
         strength = self.strength
         if not 0 <= strength <= 1:
             raise InputError(
@@ -147,8 +148,15 @@ class PictureSettings:
             raise InputError(f"image guidance is {guidance}; expected a finite number, 1 for none")
         return guidance
 
-    def _paints(self, own: SourceSize) -> bool:
-        hole = own.has_hole and self.alpha == "hole"
+    @cached_property
+    def _own(self) -> SourceSize:
+        """Of the picture, which is decoded for it: once for each request."""
+        assert self.init_image is not None
+        return source_size(self.init_image)
+
+    @property
+    def _paints(self) -> bool:
+        hole = self._own.has_hole and self.alpha == "hole"
         return self.mask is not None or hole or self.sides != NO_SIDES
 
 
