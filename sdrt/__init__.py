@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sdrt.errors import InputError, SdrtError
     from sdrt.metadata import RecordedSettings, read_settings
-    from sdrt.pipeline import Picture, Pipeline, Progress
+    from sdrt.pictures import Picture, Progress
+    from sdrt.pipeline import Pipeline
     from sdrt.request import Request
     from sdrt.settings import Settings
 
@@ -33,9 +34,9 @@ __all__ = [
 
 _LAZY = {
     "InputError": "sdrt.errors",
-    "Picture": "sdrt.pipeline",
+    "Picture": "sdrt.pictures",
     "Pipeline": "sdrt.pipeline",
-    "Progress": "sdrt.pipeline",
+    "Progress": "sdrt.pictures",
     "RecordedSettings": "sdrt.metadata",
     "Request": "sdrt.request",
     "SdrtError": "sdrt.errors",

@@ -18,8 +18,8 @@ from weakref import WeakValueDictionary
 from sdrt.request import Request
 
 if TYPE_CHECKING:
-    from sdrt.denoise import Conditions
     from sdrt.samplers import SamplerTable
+    from sdrt.samples import Conditions
     from sdrt.starting_picture import GivenPicture
 
 # pictures that are looked at to fill a batch; those made early wait for their turn, 50 MB at 512x512

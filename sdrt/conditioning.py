@@ -17,11 +17,11 @@ from functools import cache
 import numpy as np
 
 from sdrt.backends import Array
-from sdrt.denoise import Conditions, Row
 from sdrt.manifest import Conditioning
 from sdrt.prompt import Chunk, PartPlan, Segments, balance, emphasize
 from sdrt.request import Request
 from sdrt.samplers import SamplerTable
+from sdrt.samples import Conditions, Row
 from sdrt.text_encoder import TextEncoder
 
 # what the refiner was trained to be told of good pictures and of bad ones; diffusers' defaults

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sdrt.backends import Backend
 from sdrt.errors import InputError
-
-if TYPE_CHECKING:
-    from sdrt.denoise import Conditions
+from sdrt.samples import Conditions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,100 +6,18 @@ so pictures that differ in all of these share one evaluation of the network.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sdrt import graphs
 from sdrt.backends import Array, Backend, Buffer, Runtime
 from sdrt.deep_cache import DeepCache
-from sdrt.errors import ComputeError, InputError
-from sdrt.noise import NoiseGenerator
-from sdrt.samplers import COLUMNS, SLOTS, SamplerTable
-
-Row = Mapping[str, Array]
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conditions:
-    """What the network is told of one picture.
-
-    rows: by input name, without the batch axis: encoder_hidden_states [L, D] and what else its graph takes.
-    guidance: the weight of each row, so that the network's prediction is sum(guidance[r] * out[r]); a row of
-    weight 0 is not run.
-    changes: what all rows are told from an evaluation on, by its number; shapes stay the same.
-    reweighed: other weights from an evaluation on.
-    """
-
-    rows: Sequence[Row]
-    guidance: Sequence[float]
-    changes: Mapping[int, Sequence[Row]] = field(default_factory=dict)
-    reweighed: Mapping[int, Sequence[float]] = field(default_factory=dict)
-
-    def rows_at(self, k: int) -> Sequence[Row]:
-        """What the rows are told at evaluation k."""
-        return _latest(self.rows, self.changes, k)
-
-    def guidance_at(self, k: int) -> Sequence[float]:
-        """The weights of the rows at evaluation k."""
-        return _latest(self.guidance, self.reweighed, k)
-
-
-def _latest(first: _T, changes: Mapping[int, _T], k: int) -> _T:
-    last = max((change for change in changes if change <= k), default=None)
-    return first if last is None else changes[last]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Held:
-    """Latents that a run may not change, except where it is free.
-
-    free: [h, w] bool. latents: [C, h, w] float32, what every step puts back elsewhere, with `noise`
-    [C, h, w] float32, always the same, as loud as the next noise level is.
-    """
-
-    free: NDArray[np.bool_]
-    latents: Array
-    noise: Array
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One picture to be.
-
-    latents: where the run starts, [C, h, w] float32 in the sampler's own scale. noise: the stream that later
-    noise comes from. held: None if all of the picture may change.
-    """
-
-    table: SamplerTable
-    conditions: Conditions
-    latents: Array
-    noise: NoiseGenerator
-    held: Held | None = None
-
-
-def initial_latents(table: SamplerTable, noise: NoiseGenerator, shape: tuple[int, int, int]) -> Array:
-    """Where a run from nothing but noise starts: [C, h, w] float32, the next of `noise`, scaled."""
-    latents: Array = np.float32(table.initial_scale) * initial_noise(noise, shape)
-    return latents
-
-
-def initial_noise(noise: NoiseGenerator, shape: tuple[int, int, int]) -> Array:
-    """The first of a run: [C, h, w] float32, the next of `noise`."""
-    try:
-        drawn: Array = noise.randn((1, *shape))[0]
-    except (MemoryError, ValueError):  # numpy's ValueError: more than an address can count
-        wanted = 4e-9 * math.prod(shape)
-        raise ComputeError(
-            f"out of memory: {wanted:.1f} GB were wanted for the noise; lower the size or the count"
-        ) from None
-    return drawn
+from sdrt.denoising_plan import HELD_AT_THE_END, IDENTITY, Phase, Plan
+from sdrt.errors import ComputeError
+from sdrt.samplers import COLUMNS, SLOTS
+from sdrt.samples import Held, Sample
 
 
 class StepGraph:
@@ -149,7 +67,7 @@ class Denoising:
         self._samples = samples
         self._shape = shape
         self.evaluations = max(sample.table.evaluations for sample in samples)
-        self._plan = _Plan(samples, self.evaluations, deep_cache)
+        self._plan = Plan(samples, self.evaluations, deep_cache)
         self._states = [self._empty((len(samples), SLOTS, *shape), "float32") for _ in range(2)]
         self._finite = [self._empty((len(samples),), "float32") for _ in range(2)]
         self._shared = {
@@ -227,7 +145,7 @@ class Denoising:
         if not self._aside:
             self._aside = {
                 "matrix": self._empty((batch, SLOTS, COLUMNS), "float32"),
-                "hold": self._filled(np.broadcast_to(_HELD_AT_THE_END, (batch, SLOTS, 2)), "float32"),
+                "hold": self._filled(np.broadcast_to(HELD_AT_THE_END, (batch, SLOTS, 2)), "float32"),
                 "next_state": self._empty(self._states[0].shape, "float32"),
                 "next_finite": self._empty((batch,), "float32"),
                 # nobody reads this one
@@ -264,7 +182,7 @@ class Denoising:
         out_sample = self._buffers[0]["out_sample"]
         upload(np.zeros(out_sample.shape, np.float32), out_sample)
         upload(np.zeros(shared["noise"].shape, np.float32), shared["noise"])
-        upload(np.broadcast_to(_IDENTITY, shared["matrix"].shape), shared["matrix"])
+        upload(np.broadcast_to(IDENTITY, shared["matrix"].shape), shared["matrix"])
         upload(plan.c_in[0], shared["c_in"])
         upload(np.zeros(shared["hold"].shape, np.float32), shared["hold"])
         self._hold([None for _ in self._samples])
@@ -310,7 +228,7 @@ class Denoising:
                 drawn[:] = sample.noise.randn((1, *self._shape))[0]
         return noise
 
-    def _phase_buffers(self, phase: _Phase) -> dict[str, Buffer]:
+    def _phase_buffers(self, phase: Phase) -> dict[str, Buffer]:
         unet, rows = self._unet, len(phase.owners)
         channels, *size = self._shape
         return {
@@ -336,103 +254,3 @@ class Denoising:
         buffer = self._empty(array.shape, dtype)
         self._device.upload(array, buffer)
         return buffer
-
-
-_IDENTITY = np.eye(SLOTS, COLUMNS, dtype=np.float32)
-# after the last evaluation there is no noise
-_HELD_AT_THE_END = np.eye(SLOTS, 2, dtype=np.float32) * [1, 0]
-_STANDING = np.array([1.0, 0.0])  # a picture that is done is its own prediction
-
-
-class _Plan:
-    """What the host uploads: B samples, E evaluations.
-
-    A sample whose table is shorter than the longest stands still, with the identity for its matrix.
-    hold: how much of its latents and noise a sample is held to after each evaluation. changes: the
-    evaluations at which a row is told another thing than before. phases: by first evaluation.
-    reusing: the evaluations that run the shallow graph.
-    """
-
-    def __init__(self, samples: Sequence[Sample], evaluations: int, deep_cache: DeepCache) -> None:
-        batch = len(samples)
-        self.matrices = np.tile(_IDENTITY, (evaluations, batch, 1, 1))  # [E, B, SLOTS, COLUMNS]
-        self.timesteps = np.zeros((evaluations, batch), np.float32)
-        self.c_in = np.ones((evaluations + 1, batch, 1, 1, 1), np.float32)
-        self.noisy = np.zeros((evaluations, batch), bool)
-        self.hold = np.zeros((evaluations, batch, SLOTS, 2), np.float32)
-        self.hold[:] = _HELD_AT_THE_END
-        self.holds = any(sample.held is not None for sample in samples)
-        self.denoised = np.tile(_STANDING, (evaluations, batch, 1))
-        for b, sample in enumerate(samples):
-            table, length = sample.table, sample.table.evaluations
-            self.matrices[:length, b] = table.matrices
-            self.timesteps[:length, b] = table.timesteps
-            self.timesteps[length:, b] = table.timesteps[-1]
-            self.c_in[:length, b, 0, 0, 0] = table.c_in
-            self.noisy[:length, b] = table.noisy
-            self.hold[: length - 1, b, 0] = np.stack([table.alphas[1:], table.sigmas[1:]], axis=-1)
-            self.denoised[:length, b] = table.denoised
-        told = [sample.conditions for sample in samples]
-        self.changes = {k for one in told for k in one.changes}
-        firsts = {0, *(k for one in told for k in one.reweighed if k < evaluations)}
-        self.phases = {first: _Phase(told, first) for first in sorted(firsts)}
-        self.reusing = deep_cache.reuses(told, evaluations)
-        _check_lengths(told, {0, *self.changes})
-
-    def first_of(self, k: int) -> int:
-        """The first evaluation of the phase that evaluation k belongs to."""
-        return max(first for first in self.phases if first <= k)
-
-    def phase_at(self, k: int) -> _Phase:
-        """The phase that evaluation k belongs to."""
-        return self.phases[self.first_of(k)]
-
-
-class _Phase:
-    """Evaluations, from the `first` on, that run the same rows with the same weights.
-
-    R rows in all, G of the sample that has most. owners: [R], the sample of each row. guidance, rows: [B, G],
-    weights of a sample's rows and where they are; unused ones weigh a row of their own.
-    """
-
-    def __init__(self, conditions: Sequence[Conditions], first: int) -> None:
-        self.first = first
-        self._conditions = conditions
-        weights = [np.asarray(one.guidance_at(first), np.float32) for one in conditions]
-        self._run = [np.flatnonzero(own).tolist() for own in weights]
-        counts = [len(own) for own in self._run]
-        batch, most = len(conditions), max(counts)
-        self.owners: NDArray[np.int64] = np.repeat(np.arange(batch), counts)
-        self.rows = np.repeat(np.cumsum([0, *counts[:-1]])[:, None], most, axis=1)
-        self.guidance = np.zeros((batch, most), np.float32)
-        for b, (own, run, count) in enumerate(zip(weights, self._run, counts, strict=True)):
-            self.rows[b, :count] += np.arange(count)
-            self.guidance[b, :count] = own[run]
-
-    def told(self, k: int) -> dict[str, Array]:
-        """What the rows are told at evaluation k and were not in the one before: [R, ...] by input name."""
-        now = self._rows_at(k)
-        before = self._rows_at(k - 1) if k > self.first else [{} for _ in now]
-        return {
-            name: np.stack([row[name] for row in now])
-            for name in now[0]
-            if any(row[name] is not old.get(name) for row, old in zip(now, before, strict=True))
-        }
-
-    def _rows_at(self, k: int) -> list[Row]:
-        return [
-            one.rows_at(k)[index]
-            for one, run in zip(self._conditions, self._run, strict=True)
-            for index in run
-        ]
-
-
-def _check_lengths(conditions: Sequence[Conditions], evaluations: Iterable[int]) -> None:
-    """Rows share a batch, so their prompts are equally long."""
-    rows = (row for k in evaluations for one in conditions for row in one.rows_at(k))
-    lengths = sorted({len(row["encoder_hidden_states"]) for row in rows})
-    if len(lengths) > 1:
-        raise InputError(
-            f"the prompts of one batch are {' and '.join(map(str, lengths))} tokens long; "
-            "follow the shorter ones with empty chunks"
-        )

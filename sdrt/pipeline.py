@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,92 +20,27 @@ from sdrt.choice import AUTO, choose
 from sdrt.conditioning import Conditioner
 from sdrt.decode import Decoder
 from sdrt.deep_cache import DeepCache
-from sdrt.denoise import Denoising, Sample, StepGraph, initial_noise
+from sdrt.denoise import Denoising, StepGraph
 from sdrt.encode import Encoder
-from sdrt.errors import BundleError
-from sdrt.image_files import QUALITY, check_output, check_quality, save_image
-from sdrt.lora import NO_LORAS, Adaptation, adapt_bundle, merged_initializers
-from sdrt.manifest import GraphEntry, GraphName, Manifest, TextSettings
+from sdrt.loading import Loader
+from sdrt.lora import NO_LORAS, Adaptation, adapt_bundle
+from sdrt.manifest import Manifest
 from sdrt.noise import NoiseGenerator, slerp
+from sdrt.pictures import Picture, Progress
 from sdrt.request import Request, resolve_request
-from sdrt.saved_graphs import SavedGraph, saved_graphs_folder
+from sdrt.samples import Sample, initial_noise
+from sdrt.saved_graphs import saved_graphs_folder
 from sdrt.settings import Settings
 from sdrt.shown_picture import MaskedPicture, PictureToChange
 from sdrt.source_images import Placement, read_source
 from sdrt.starting_picture import GivenPicture, StartingPicture
-from sdrt.text_encoder import TextEncoder
-from sdrt.textual_inversion import Embedding, add_embeddings, check_encoders, read_embedding
-from sdrt.tokenizer import PromptTokenizer
+from sdrt.textual_inversion import Embedding, read_embedding
 from sdrt.verified import VerifiedFiles, cache_folder
 from sdrt.watching import Watched
 
 # pictures of one batch together have at most this many pixels: on a CPU larger batches gain nothing
 _BATCH_PIXELS = 512 * 512
 _MAX_BATCH = 8
-# bytes; Stable Diffusion 1.5 loads in 1.5 s with all its graphs saved, in 1.8 s with its U-Net alone
-_WORTH_SAVING = 100_000_000
-# graphs of a component that has another one, too
-_WHOLE: Mapping[GraphName, GraphName] = {"unet_shallow": "unet", "vae_decoder_fp32": "vae_decoder"}
-# what takes the time; the other graphs run once for many steps, so float32 costs nothing in them
-_MAY_BE_ROUNDED: frozenset[GraphName] = frozenset({"unet", "unet_shallow", "vae_decoder"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Where a run of `total` pictures is: after `first` of them, and `done` of `evaluations` of this batch.
-
-    requests: one for each picture of the batch. What these look like so far is computed when it is asked for,
-    and can be while on_step is called; both lists are empty before the first evaluation.
-    """
-
-    first: int
-    total: int
-    requests: tuple[Request, ...]
-    done: int
-    evaluations: int
-    watched: Watched = field(repr=False, compare=False)
-
-    def predictions(self) -> list[NDArray[np.uint8]]:
-        """[H, W, 3] RGB of each: the finished picture as the network sees it now, decoded by the VAE.
-
-        Raises InputError if the run has gone on since; ComputeError as `Pipeline.run` does.
-        """
-        return self.watched.predictions(self.done)
-
-    def previews(self) -> list[NDArray[np.uint8]]:
-        """[H / 8, W / 8, 3] RGB of each: the same without the VAE, by the bundle's map from latents to RGB.
-
-        Raises InputError if the bundle has none too.
-        """
-        return self.watched.previews(self.done)
-
-    @property
-    def batch(self) -> int:
-        """How many pictures are made at once."""
-        return len(self.requests)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One result.
-
-    pixels: [H, W, 3] uint8 RGB; request: the one that gives exactly this picture, with a count of 1;
-    texts: what its file says of how it was made, by keyword.
-    """
-
-    pixels: NDArray[np.uint8]
-    request: Request
-    texts: Mapping[str, str]
-
-    def save(self, path: Path | str, quality: int = QUALITY) -> Path:
-        """Write PNG, JPEG or WebP, by the suffix, with metadata; returns where: `path`, or a free name.
-
-        quality: of JPEG and WebP, 1 to 100; WebP is lossless at 100.
-        Raises InputError if `path` has another suffix or cannot be written, SdrtError if the disk refuses.
-        """
-        check_output(Path(path))
-        check_quality(quality)
-        return save_image(self.pixels, Path(path), self.texts, quality)
 
 
 class Pipeline:
@@ -126,17 +60,24 @@ class Pipeline:
         self.bundle = bundle
         self.runtime = runtime = runtime.for_bundle(bundle, trust_engines=trust_engines)
         self.loras = adaptation.loras
-        self._changes = adaptation.changes
-        self._saved_graphs = saved_graphs if bundle.hashed else None
         self.embeddings = embeddings
-        self._progress = progress
-        encoders = [self._text_encoder(text) for text in bundle.manifest.text]
+        self._loader = Loader(
+            bundle,
+            runtime,
+            adaptation=adaptation,
+            embeddings=embeddings,
+            saved_graphs=saved_graphs,
+            progress=progress,
+        )
+        encoders = [self._loader.text_encoder(text) for text in bundle.manifest.text]
         self._conditioner = Conditioner(encoders, bundle.manifest.conditioning)
-        self._unet = self._load("unet")
+        self._unet = self._loader.load("unet")
         self._shallow: Backend | None = None
         self._loaded_encoder: Encoder | None = None
         precise = self._precise_decoder if "vae_decoder_fp32" in bundle.manifest.graphs else None
-        self._decoder = Decoder(runtime, self._load("vae_decoder"), bundle.manifest.vae, precise=precise)
+        self._decoder = Decoder(
+            runtime, self._loader.load("vae_decoder"), bundle.manifest.vae, precise=precise
+        )
         self._step = StepGraph(runtime, self._unet.inputs["sample"].dtype)
         self._made_with = metadata.made_with(bundle.manifest, runtime, self.loras, embeddings)
 
@@ -359,69 +300,23 @@ class Pipeline:
         if request.deep_cache == 1:
             return None
         if self._shallow is None:
-            self._shallow = self._load("unet_shallow")
+            self._shallow = self._loader.load("unet_shallow")
         return DeepCache(shallow=self._shallow, interval=request.deep_cache)
 
     @property
     def _encoder(self) -> Encoder:
         """The VAE encoder, loaded when the first picture is given."""
         if self._loaded_encoder is None:
-            self._loaded_encoder = Encoder(self.runtime, self._load("vae_encoder"), self.manifest.vae)
+            self._loaded_encoder = Encoder(self.runtime, self._loader.load("vae_encoder"), self.manifest.vae)
         return self._loaded_encoder
 
     def _precise_decoder(self) -> Decoder:
         """The decoder in FP32, loaded when the first picture needs it."""
-        return Decoder(self.runtime, self._load("vae_decoder_fp32"), self.manifest.vae)
+        return Decoder(self.runtime, self._loader.load("vae_decoder_fp32"), self.manifest.vae)
 
     def _latent_shape(self, request: Request) -> tuple[int, int, int]:
         vae = self.manifest.vae
         return vae.latent_channels, request.height // vae.scale_factor, request.width // vae.scale_factor
-
-    def _text_encoder(self, text: TextSettings) -> TextEncoder:
-        tokenizer = PromptTokenizer(self.bundle.path / text.tokenizer)
-        for embedding in self.embeddings:
-            self._progress(f"adding {embedding.token}")
-            check_encoders(embedding, [one.graph for one in self.manifest.text])
-        overrides = add_embeddings(self.embeddings, text, tokenizer, self._path(text.graph))
-        return TextEncoder(self.runtime, tokenizer, self._load(text.graph, overrides), text)
-
-    def _path(self, name: GraphName) -> Path:
-        return self.bundle.path / self._entry(name).path_for(self.runtime.name)
-
-    def _entry(self, name: GraphName) -> GraphEntry:
-        entry = self.manifest.graphs.get(name)
-        if entry is None:
-            raise BundleError(f"{self.bundle.path} has no {name} graph; export the bundle again")
-        return entry
-
-    def _load(self, name: GraphName, overrides: Mapping[str, Array] = MappingProxyType({})) -> Backend:
-        """One of the bundle's graphs, whose inputs and outputs are what the manifest says."""
-        entry, path = self._entry(name), self._path(name)
-        component = _WHOLE.get(name, name)
-        if component in self._changes:
-            self._progress(f"merging LoRA into {name}")
-            overrides = {**merged_initializers(path, self._changes[component]), **overrides}
-        self._progress(f"loading {name}")
-        graph = self.runtime.load(
-            path, exact=name not in _MAY_BE_ROUNDED, overrides=overrides, saved=self._saved(entry)
-        )
-        for kind, said, found in (
-            ("inputs", entry.inputs, graph.inputs),
-            ("outputs", entry.outputs, graph.outputs),
-        ):
-            if dict(said) != dict(found):
-                raise BundleError(
-                    f"{path} does not match the manifest: its {kind} are "
-                    f"{_specs(found)}, the manifest says {_specs(said)}; export the bundle again"
-                )
-        return graph
-
-    def _saved(self, entry: GraphEntry) -> SavedGraph | None:
-        """Where a graph may be kept as its backend made it; None if that is not worth the disk."""
-        size = sum(file.size for file in self.manifest.files_of(entry).values())
-        if self._saved_graphs is None or size < _WORTH_SAVING:
-            return None
-        return SavedGraph(folder=self._saved_graphs, digest=self.manifest.digest_of(entry), size=size)
 
 
 def _open_runtime(backend: str, bundle: Path) -> Runtime:
@@ -436,7 +331,3 @@ def _finished(placed: Placed, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """What was decoded, with what may not change put back."""
     given = placed.prepared.given
     return pixels if given is None else given.source.paint_into(pixels, placed.request.mask_blur)
-
-
-def _specs(specs: Any) -> str:
-    return ", ".join(f"{name} {spec}" for name, spec in specs.items())

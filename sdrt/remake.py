@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sdrt.pipeline import Picture
+    from sdrt.pictures import Picture
 
 _ENDINGS = ("", ".safetensors", ".pt", ".bin")
 _SHORT = 10  # hex digits of a hash in a message

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from sdrt.backends import Array
-from sdrt.denoise import Conditions, Row
 from sdrt.encode import Encoder
 from sdrt.manifest import VaeSettings
 from sdrt.noise import NoiseGenerator
+from sdrt.samples import Conditions, Row
 from sdrt.source_images import SourceImage
 
 NAME = "image_latents"

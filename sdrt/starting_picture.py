@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 
 from sdrt.backends import Array
-from sdrt.denoise import Held
 from sdrt.encode import Encoder, LatentDistribution
 from sdrt.errors import InputError
 from sdrt.manifest import VaeSettings
 from sdrt.noise import NoiseGenerator
 from sdrt.samplers import SamplerTable
+from sdrt.samples import Held
 from sdrt.shown_picture import MaskedPicture, PictureToChange
 from sdrt.source_images import SourceImage
 

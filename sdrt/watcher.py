@@ -17,7 +17,7 @@ from sdrt.image_files import check_place
 from sdrt.image_reading import opened_image
 
 if TYPE_CHECKING:
-    from sdrt.pipeline import Picture, Progress
+    from sdrt.pictures import Picture, Progress
     from sdrt.request import Request
 
 Pixels = NDArray[np.uint8]

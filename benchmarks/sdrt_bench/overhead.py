@@ -22,10 +22,11 @@ import click
 from sdrt.backends import Backend, Buffer, open_runtime
 from sdrt.bundle import DEMO, Bundle
 from sdrt.conditioning import Conditioner
-from sdrt.denoise import Denoising, Sample, StepGraph, initial_latents
+from sdrt.denoise import Denoising, StepGraph
 from sdrt.noise import NoiseGenerator
 from sdrt.request import resolve_request
 from sdrt.samplers import compile_sampler
+from sdrt.samples import Sample, initial_latents
 from sdrt.text_encoder import TextEncoder
 from sdrt.tokenizer import PromptTokenizer
 from sdrt_bench import machine

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sdrt.animation import save_animation
-from sdrt.pipeline import Pipeline, Progress
+from sdrt.pictures import Progress
+from sdrt.pipeline import Pipeline
 from sdrt.request import resolve_request
 
 PROMPTS = (

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sdrt.manifest import Manifest
     from sdrt.metadata import LoraFile, RecordedSettings
-    from sdrt.pipeline import Picture
+    from sdrt.pictures import Picture
     from sdrt.remake import Comparison
 
 from_option = Section(

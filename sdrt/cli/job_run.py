@@ -15,7 +15,8 @@ from sdrt.metadata import OWN
 if TYPE_CHECKING:
     from sdrt.many.contact_sheet import ContactSheet
     from sdrt.many.jobs import Job
-    from sdrt.pipeline import Picture, Pipeline, Progress
+    from sdrt.pictures import Picture, Progress
+    from sdrt.pipeline import Pipeline
     from sdrt.request import Request
     from sdrt.watcher import Watcher
 

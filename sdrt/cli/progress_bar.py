@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdrt.pipeline import Progress
+    from sdrt.pictures import Progress
     from sdrt.request import Request
 
 

@@ -11,9 +11,9 @@ from PIL import Image
 from sdrt import manifest as manifests
 from sdrt.batches import Limits, Preparing, batches
 from sdrt.bundle import DEMO
-from sdrt.denoise import Conditions
 from sdrt.pipeline import Pipeline
 from sdrt.request import Request, resolve_request
+from sdrt.samples import Conditions
 
 LONG = " ".join(["a small red circle"] * 25)  # more than 75 tokens: two chunks
 

@@ -9,12 +9,13 @@ import pytest
 
 from sdrt.backends import open_runtime
 from sdrt.deep_cache import DeepCache
-from sdrt.denoise import Conditions, Denoising, Sample, StepGraph, initial_latents
+from sdrt.denoise import Denoising, StepGraph
 from sdrt.errors import BundleError, ComputeError, InputError
 from sdrt.noise import NoiseGenerator
 from sdrt.pipeline import Pipeline
 from sdrt.request import resolve_request
 from sdrt.samplers import NoiseSchedule, compile_sampler
+from sdrt.samples import Conditions, Sample, initial_latents
 from sdrt.tensors import TensorSpec
 
 SHAPE = (4, 3, 5)

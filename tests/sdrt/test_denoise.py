@@ -12,10 +12,11 @@ import pytest
 from installed_backends import INSTALLED
 
 from sdrt.backends import open_runtime
-from sdrt.denoise import Conditions, Denoising, Sample, StepGraph, initial_latents
+from sdrt.denoise import Denoising, StepGraph
 from sdrt.errors import ComputeError, InputError
 from sdrt.noise import NoiseGenerator
 from sdrt.samplers import COLUMNS, SAMPLERS, SLOTS, NoiseSchedule, SamplerTable, compile_sampler
+from sdrt.samples import Conditions, Sample, initial_latents
 from sdrt.tensors import TensorSpec
 
 SHAPE = (4, 3, 5)

@@ -11,8 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from sdrt import pipeline as pipelines
-from sdrt import saved_graphs
+from sdrt import loading, saved_graphs
 from sdrt.backends import onnxruntime as backend
 from sdrt.pipeline import Pipeline
 
@@ -23,7 +22,7 @@ PROMPT = "a large red circle on a blue background"
 def saved(tmp_path, monkeypatch) -> Path:
     """The folder of saved graphs, in which the demo model's graphs are worth saving."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(pipelines, "_WORTH_SAVING", 0)
+    monkeypatch.setattr(loading, "_WORTH_SAVING", 0)
     return tmp_path / "cache/sdrt/graphs"
 
 

@@ -158,7 +158,7 @@ def test_preview(sdrt_main, monkeypatch, tmp_path):
 
 def test_preview_of_a_larger_picture_is_not_decoded(sdrt_main, monkeypatch):
     decoded = []
-    monkeypatch.setattr("sdrt.pipeline.Progress.predictions", lambda self: decoded.append(self.done))
+    monkeypatch.setattr("sdrt.pictures.Progress.predictions", lambda self: decoded.append(self.done))
     size = ("-W", "128", "-H", "136")
     assert sdrt_main(*RUN, *size, "--preview", "live.png").code == 0
     assert decoded == []
