@@ -18,20 +18,21 @@ states that it comes by (as Ross et al. 2011, https://arxiv.org/abs/1011.0686, d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
-from numpy.typing import NDArray
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .captions import caption, empty_caption, unplaced_caption
 from .data import Dataset
 from .generators import Settings, assemble_pipeline, from_pipeline
+from .guided_runs import BEGINS, GuidedRuns, Run
 from .models import build_scheduler
 from .scenes import Scene
 from .scoring import held_out_prompts, score
@@ -41,13 +42,12 @@ from .training import Draws, Log, Schedule, Trainer
 from .vocabulary import COLOURS, SHAPES
 
 # The share of the steps in which scenes are told alone; after them so many of a batch are, and others guided.
-FIRST: Final = 0.45
-SCHEDULE: Final = Schedule(steps=2_600, batch=64, learning_rate=5e-4, decay=0.35, averaging=0.99)
+FIRST: Final = 0.325
+SCHEDULE: Final = Schedule(steps=3_600, batch=64, learning_rate=5e-4, decay=0.35, averaging=0.99)
 WHOLE: Final = 32
-JOINED, ALONE = 8, 8
-GUIDANCE, SAMPLER_STEPS = 2.0, 15
-# Of the first steps of the sampler, so many are held to the scene; the others only lead on.
-HELD, AMONG = 5, 11
+JOINED, ALONE, RECOLOURED = 8, 8, 4
+# Of the recoloured, the share of things that are in the centre.
+CENTRED: Final = 0.2
 # Shares of captions that are empty, and that name a thing without its place.
 EMPTY, UNPLACED = 0.12, 0.3
 # Of the latter, the share that name one of two things: where the noise hides everything, and below.
@@ -75,6 +75,20 @@ class Groups:
         self.beside = np.setdiff1d(singles, self.centred)
         self.pairs = np.arange(data.singles, len(data.scenes))
         self.ordered = np.array([index for index in self.pairs if in_order(data.scenes[index])])
+        self._alike: defaultdict[Scene, list[tuple[int, str]]] = defaultdict(list)
+        for index in singles:
+            scene = data.scenes[index]
+            self._alike[_colourless(scene)].append((index, scene.things[0].colour))
+
+    def in_other_colours(self, scene: Scene) -> list[int]:
+        """The scenes that show the same thing in the same place, but in another colour."""
+        (thing,) = scene.things
+        return [index for index, colour in self._alike[_colourless(scene)] if colour != thing.colour]
+
+
+def _colourless(scene: Scene) -> Scene:
+    (thing,) = scene.things
+    return replace(scene, things=(replace(thing, colour=""),))
 
 
 def tell(data: Dataset, groups: Groups, timestep: int, rng: np.random.Generator) -> tuple[int, str]:
@@ -93,48 +107,22 @@ def tell(data: Dataset, groups: Groups, timestep: int, rng: np.random.Generator)
     return index, unplaced_caption(data.scenes[index], rng)
 
 
-def row_weights(joined: int) -> list[float]:
-    """Of the rows of an empty caption and of those that AND joins: they add up to 1."""
-    return [1.0 - GUIDANCE * joined, *[GUIDANCE] * joined]
+def runs(data: Dataset, groups: Groups, rng: np.random.Generator) -> list[Run]:
+    """Two captions without a place joined by AND, one alone, one with a picture of another colour."""
 
+    def run(index: int, source: int | None = None, begin: int = 0) -> Run:
+        scene = data.scenes[index]
+        captions = [unplaced_caption(scene.of(int(i)), rng) for i in rng.permutation(len(scene.things))]
+        return Run(scene=int(index), captions=captions, source=source, begin=begin)
 
-class Guided:
-    """Runs of the default sampler, whose guided predictions are held to the scenes they should end in."""
-
-    def __init__(self, unet: UNet2DConditionModel, latents: Tensor, device: str) -> None:
-        self._unet, self._latents, self._device = unet, latents, device
-        self._scheduler = build_scheduler()
-        self._alphas_cumprod = self._scheduler.alphas_cumprod.to(device)
-
-    def loss(self, chosen: NDArray[np.int64], captions: Sequence[Sequence[Tensor]], draws: Draws) -> Tensor:
-        """Mean squared error of the velocity at HELD steps.
-
-        chosen: [B] indices of the scenes; captions: of each, hidden states [L, D] of an empty caption and of
-        one or two that AND joins.
-        """
-        clean = self._latents[chosen].to(self._device)
-        hidden = torch.stack([states for row in captions for states in row])
-        owners = torch.tensor([b for b, row in enumerate(captions) for _ in row], device=self._device)
-        weights = torch.tensor([weight for row in captions for weight in row_weights(len(row) - 1)])
-        weights = weights[:, None, None, None].to(self._device)
-        sampler = DPMSolverMultistepScheduler.from_config(self._scheduler.config)
-        sampler.set_timesteps(SAMPLER_STEPS, device=self._device)
-        held = set(draws.numpy.choice(AMONG, HELD, replace=False).tolist())
-        latents = torch.randn(clean.shape, generator=draws.torch).to(self._device)
-        losses = []
-        for k, timestep in enumerate(sampler.timesteps[: max(held) + 1]):
-            with torch.set_grad_enabled(k in held):
-                rows = self._unet(latents[owners], timestep, hidden).sample
-                guided = torch.zeros_like(latents).index_add(0, owners, rows * weights)
-            if k in held:
-                signal, noise = self._levels(timestep)
-                losses.append(nn.functional.mse_loss(guided, (signal * latents - clean) / noise))
-            latents = sampler.step(guided.detach(), timestep, latents).prev_sample
-        return torch.stack(losses).mean()
-
-    def _levels(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
-        share = self._alphas_cumprod[timestep]
-        return share.sqrt(), (1 - share).sqrt()
+    chosen = [*rng.choice(groups.ordered, JOINED), *rng.choice(groups.centred, ALONE)]
+    made = [run(index) for index in chosen]
+    while len(made) < JOINED + ALONE + RECOLOURED:
+        index = int(rng.choice(groups.centred if rng.random() < CENTRED else groups.beside))
+        others = groups.in_other_colours(data.scenes[index])
+        if others:
+            made.append(run(index, int(rng.choice(others)), int(rng.integers(*BEGINS))))
+    return made
 
 
 def train_compose(data: Dataset, folder: Path, device: str, seed: int, steps: int | None, log: Log) -> None:
@@ -150,7 +138,7 @@ def train_compose(data: Dataset, folder: Path, device: str, seed: int, steps: in
     trainer = Trainer(unet, schedule, folder / "compose.state", seed, log)
     generate = from_pipeline(assemble_pipeline(vae, encoder, tokenizer, averaged, scheduler), Settings())
     prompts = held_out_prompts(one=100, sides=60, two=60)
-    guided = Guided(unet, latents, device)
+    guided = GuidedRuns(unet, latents, device)
 
     def encoded(texts: list[str]) -> Tensor:
         with torch.no_grad():
@@ -169,15 +157,8 @@ def train_compose(data: Dataset, folder: Path, device: str, seed: int, steps: in
         return nn.functional.mse_loss(predicted, scheduler.get_velocity(clean, noise, timesteps))
 
     def on_the_way(draws: Draws) -> Tensor:
-        rng = draws.numpy
-        chosen = np.concatenate([rng.choice(groups.ordered, JOINED), rng.choice(groups.centred, ALONE)])
-        scenes = [data.scenes[index] for index in chosen]
-        texts = [
-            ["", *(unplaced_caption(scene.of(int(i)), rng) for i in rng.permutation(len(scene.things)))]
-            for scene in scenes
-        ]
-        states = iter(encoded([text for row in texts for text in row]))
-        return guided.loss(chosen, [[next(states) for _ in row] for row in texts], draws)
+        chosen = runs(data, groups, draws.numpy)
+        return guided.loss(chosen, encoded([text for run in chosen for text in run.rows]), draws)
 
     def loss(draws: Draws) -> Tensor:
         if draws.step < FIRST * schedule.steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 
 from sdrt_export.demo.captions import unplaced_caption
 from sdrt_export.demo.data import Dataset
+from sdrt_export.demo.guided_runs import GuidedRuns, Run
 from sdrt_export.demo.models import build_scheduler
 from sdrt_export.demo.scenes import Scene, SceneSampler, Thing
-from sdrt_export.demo.train_compose import Groups, Guided, in_order, row_weights, tell
+from sdrt_export.demo.train_compose import ALONE, JOINED, RECOLOURED, Groups, in_order, runs, tell
 from sdrt_export.demo.training import Draws
 
 PLACE_WORDS = {"left", "right", "top", "bottom", "upper", "lower", "centre", "center", "centered", "middle"}
@@ -25,8 +27,8 @@ def words(text: str) -> set[str]:
 @pytest.fixture(scope="module")
 def data() -> Dataset:
     sampler = SceneSampler(np.random.default_rng(0))
-    scenes = [sampler(1) for _ in range(200)] + [sampler(2) for _ in range(300)]
-    return Dataset(pictures=np.zeros((500, 1, 1, 3), np.uint8), scenes=scenes, singles=200)
+    scenes = [sampler(1) for _ in range(2000)] + [sampler(2) for _ in range(300)]
+    return Dataset(pictures=np.zeros((2300, 1, 1, 3), np.uint8), scenes=scenes, singles=2000)
 
 
 def test_captions_of_one_thing_of_two_name_it_alone_and_say_no_place() -> None:
@@ -83,38 +85,87 @@ def test_what_is_left_out_depends_on_the_noise(data: Dataset) -> None:
         assert (asides > 20) is aside_allowed
 
 
+def test_runs_are_of_what_captions_without_a_place_lead_to(data: Dataset) -> None:
+    groups, rng = Groups(data), np.random.default_rng(2)
+    for _ in range(20):
+        made = runs(data, groups, rng)
+        assert len(made) == JOINED + ALONE + RECOLOURED
+        assert all(not PLACE_WORDS & words(text) for run in made for text in run.captions)
+        for run in made[:JOINED]:
+            assert in_order(data.scenes[run.scene])
+            assert len(run.captions) == 2
+        for run in made[JOINED : JOINED + ALONE]:
+            (thing,) = data.scenes[run.scene].things
+            assert thing.position == "centre"
+        for run in made[JOINED + ALONE :]:
+            assert run.source is not None
+            given, wanted = data.scenes[run.source], data.scenes[run.scene]
+            (before,), (after,) = given.things, wanted.things
+            assert before.colour != after.colour
+            assert replace(before, colour=after.colour) == after
+            assert given.background == wanted.background
+            assert run.begin > 0
+
+
 def test_weights_of_rows_are_those_of_guidance() -> None:
-    assert row_weights(1) == [-1.0, 2.0]
-    assert row_weights(2) == [-3.0, 2.0, 2.0]
+    assert Run(scene=0, captions=["a"]).weights == [-1.0, 2.0]
+    assert Run(scene=0, captions=["a", "b"]).weights == [-3.0, 2.0, 2.0]
+    assert Run(scene=0, captions=["a", "b"]).rows == ["", "a", "b"]
 
 
 class Foreseeing(torch.nn.Module):
-    """A network whose every row has the velocity that leads to its scene, and an error."""
+    """A network whose rows have the velocity that leads to the scene that their text names, and an error."""
 
-    def __init__(self, clean: torch.Tensor, owners: list[int]) -> None:
+    def __init__(self, clean: torch.Tensor) -> None:
         super().__init__()
-        self.clean, self.owners = clean, owners
+        self.clean = clean
         self.error = torch.nn.Parameter(torch.zeros(()))
         self.alphas_cumprod = build_scheduler().alphas_cumprod
+        self.seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
     def forward(self, latents: torch.Tensor, timestep: torch.Tensor, hidden: torch.Tensor) -> SimpleNamespace:
+        self.seen.append((latents, timestep, hidden[:, 0, 0]))
         share = self.alphas_cumprod[timestep]
-        velocity = (share.sqrt() * latents - self.clean[self.owners]) / (1 - share).sqrt()
+        clean = self.clean[hidden[:, 0, 0].long()]
+        velocity = (share.sqrt() * latents - clean) / (1 - share).sqrt()
         return SimpleNamespace(sample=velocity + self.error)
 
 
+LATENTS = torch.randn((4, 4, 8, 8), generator=torch.Generator().manual_seed(0))
+RUNS = (
+    Run(scene=0, captions=["", ""]),
+    Run(scene=1, captions=[""]),
+    Run(scene=2, captions=[""], source=3, begin=4),
+)
+# what stands for the texts of all rows: the scenes that they name
+HIDDEN = torch.tensor([0.0, 0, 0, 1, 1, 2, 2])[:, None, None].expand(-1, 77, 8)
+
+
 def test_guided_runs_are_held_to_their_scenes() -> None:
-    clean = torch.randn((3, 4, 8, 8), generator=torch.Generator().manual_seed(0))
-    state = torch.zeros((77, 8))
-    captions = [[state] * 3, [state] * 3, [state] * 2]
-    network = Foreseeing(clean, [0, 0, 0, 1, 1, 1, 2, 2])
-    guided = Guided(network, clean, "cpu")  # type: ignore[arg-type]
-    loss = guided.loss(np.arange(3), captions, Draws.of(0, 0))
-    assert float(loss) == pytest.approx(0.0, abs=1e-9)
+    network = Foreseeing(LATENTS)
+    guided = GuidedRuns(network, LATENTS, "cpu")  # type: ignore[arg-type]
+    assert guided.loss(RUNS, HIDDEN, Draws.of(0, 0)).item() == pytest.approx(0.0, abs=1e-9)
     with torch.no_grad():
         network.error.fill_(0.5)
-    loss = guided.loss(np.arange(3), captions, Draws.of(0, 0))
+    loss = guided.loss(RUNS, HIDDEN, Draws.of(0, 0))
     loss.backward()  # type: ignore[no-untyped-call]
-    assert float(loss) == pytest.approx(0.25, rel=1e-4)  # weights add up to 1, and so does the error
+    assert loss.item() == pytest.approx(0.25, rel=1e-4)  # weights add up to 1, and so does the error
     assert network.error.grad is not None
     assert float(network.error.grad) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_a_run_with_a_picture_begins_with_that_picture_as_noisy_as_its_step() -> None:
+    noises = []
+    for source in (3, 1):
+        network = Foreseeing(LATENTS)
+        guided = GuidedRuns(network, LATENTS, "cpu")  # type: ignore[arg-type]
+        given = Run(scene=2, captions=[""], source=source, begin=4)
+        guided.loss([*RUNS[:2], given], HIDDEN, Draws.of(0, 0))
+        runs_seen = [set(texts.tolist()) for _, _, texts in network.seen]
+        assert runs_seen[:4] == [{0, 1}] * 4
+        assert runs_seen[4] == {0, 1, 2}
+        latents, timestep, _ = network.seen[4]
+        share = network.alphas_cumprod[timestep]
+        noises.append((latents[-1] - share.sqrt() * LATENTS[source]) / (1 - share).sqrt())
+    torch.testing.assert_close(noises[0], noises[1], rtol=1e-3, atol=1e-3)
+    assert 0.85 < float(noises[0].std()) < 1.15
