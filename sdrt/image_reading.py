@@ -18,25 +18,36 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def opened_image(path: Path) -> Iterator[Image.Image]:
-    """The first picture of a file, turned as its EXIF data say; L, RGB, P or one of these with alpha.
+def loaded_image(path: Path) -> Iterator[Image.Image]:
+    """The first picture of a file, as it is stored.
 
     Raises InputError if the file is absent, no picture, damaged, or too large to be one.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         with warnings.catch_warnings():
+            # Pillow warns of EXIF data it cannot read; then there are none
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 image.load()
-                yield _eight_bits(ImageOps.exif_transpose(image), path)
+                yield image
     except FileNotFoundError:
         raise InputError(f"there is no picture {path}") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise InputError(f"{path} has more than {Image.MAX_IMAGE_PIXELS} pixels; scale it down") from None
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow's readers raise for damaged files
         raise InputError(f"cannot read {path} as a picture: {error}") from None
+
+
+@contextlib.contextmanager
+def opened_image(path: Path) -> Iterator[Image.Image]:
+    """The same, turned as its EXIF data say; L, RGB, P or one of these with alpha."""
+    from PIL import ImageOps
+
+    with loaded_image(path) as image:
+        yield _eight_bits(ImageOps.exif_transpose(image), path)
 
 
 def on_background(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sdrt.errors import InputError
+from sdrt.image_reading import loaded_image
 from sdrt.metadata.exif import read_exif
 from sdrt.metadata.keywords import KEYWORDS, PARAMETERS
 
@@ -33,28 +32,14 @@ class PictureTexts:
 
 def read_texts(path: Path) -> PictureTexts:
     """Read them. Raises InputError if it is no picture, damaged, or too large to be one."""
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of EXIF it cannot read, which here is a picture that says nothing
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.load()  # PNG's texts may stand behind the pixels
-                known = {key: image.info[key] for key in KEYWORDS if isinstance(image.info.get(key), str)}
-                texts = {**_gif_comment(image), **read_exif(image), **known}
-                # an animation begins with another picture than its texts are of
-                moving = getattr(image, "n_frames", 1) > 1
-                lossless = image.format == "PNG" and image.mode == "RGB" and not moving
-                pixels = np.asarray(image) if lossless else None
-                return PictureTexts(size=image.size, texts=texts, pixels=pixels)
-    except FileNotFoundError:
-        raise InputError(f"there is no picture {path}") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise InputError(f"{path} has more than {Image.MAX_IMAGE_PIXELS} pixels") from None
-    except (OSError, ValueError, SyntaxError) as error:  # what Pillow's readers raise for damaged files
-        raise InputError(f"{path} is not a picture that can be read: {error}") from None
+    with loaded_image(path) as image:  # loaded, as PNG's texts may stand behind the pixels
+        known = {key: image.info[key] for key in KEYWORDS if isinstance(image.info.get(key), str)}
+        texts = {**_gif_comment(image), **read_exif(image), **known}
+        # an animation begins with another picture than its texts are of
+        moving = getattr(image, "n_frames", 1) > 1
+        lossless = image.format == "PNG" and image.mode == "RGB" and not moving
+        pixels = np.asarray(image) if lossless else None
+        return PictureTexts(size=image.size, texts=texts, pixels=pixels)
 
 
 def _gif_comment(image: Image.Image) -> dict[str, str]:

@@ -224,14 +224,14 @@ class TestInfo:
     @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
     def test_no_picture(self, refused, tmp_path, content):
         (tmp_path / "x.png").write_bytes(content)
-        refused("info", "x.png", says=("x.png is not a picture that can be read",))
+        refused("info", "x.png", says=("cannot read x.png as a picture",))
 
     def test_truncated_picture(self, refused, tmp_path):
         path = save_image(
             np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8), tmp_path / "x.png", {}
         )
         path.write_bytes(path.read_bytes()[:-3000])
-        refused("info", "x.png", says=("x.png is not a picture that can be read",))
+        refused("info", "x.png", says=("cannot read x.png as a picture",))
 
     @pytest.mark.parametrize("own", ["not JSON", "[1]", '"x"', "null", "[" * 100_000, '{"a": "\\ud800"}'])
     def test_words_that_another_program_changed(self, sdrt_main, own):
