@@ -168,12 +168,14 @@ class MadeBy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where a bundle comes from.
 
     source: as given to `sdrt export`; revision: of a hub repository; tools: package name -> version.
+    file_sha256: of a checkpoint in a single file, whose first ten digits are AUTOMATIC1111's "Model hash".
     """
 
     source: str
     revision: str | None
     opset: int
     tools: dict[str, str]
+    file_sha256: str | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ taken for the same by its hash alone.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +32,15 @@ if TYPE_CHECKING:
 
 _ENDINGS = ("", ".safetensors", ".pt", ".bin")
 _SHORT = 10  # hex digits of a hash in a message
+# AUTOMATIC1111's older hashes have eight digits, and are of a part of the file
+_SHA256 = re.compile(r"[0-9a-f]{10,64}")
 
 
 def find_model(made: RecordedSettings) -> Path:
     """The bundle that a picture was made with, among those under `engines/` and the demo model.
 
-    By the hashes of its graphs, else of its U-Net's weights; one that another program names, by its name.
+    By the hashes of its graphs, else of its U-Net's weights or of the file that was exported; a model that
+    another program names and no hash tells, by its name.
     Raises InputError naming the model and its hash if there is none.
     """
     best, found = 0, None
@@ -67,7 +71,12 @@ def model_notes(made: RecordedSettings, manifest: Manifest) -> list[str]:
         if others:
             return [f"{manifest.name} is another export of its model: {', '.join(map(plain, others))} differ"]
         return []
+    if _same_weights(made, manifest):
+        return []
     said = f"{shown(model.name)} (hash {plain(model.hash)})" if model.hash else shown(model.name or "")
+    known = manifest.made_by.file_sha256
+    if known and model.hash and _SHA256.fullmatch(model.hash):
+        return [f"{manifest.name} (hash {known[:_SHORT]}) is not its model, {said}"]
     return [f"whether {manifest.name} is its model, {said}, no hash can tell"]
 
 
@@ -152,7 +161,9 @@ def _likeness(made: RecordedSettings, manifest: Manifest, path: Path) -> int:
 
 
 def _same_weights(made: RecordedSettings, manifest: Manifest) -> bool:
-    return bool(made.model.hash) and unet_sha256(manifest).startswith(made.model.hash or "-")
+    said = made.model.hash
+    hashes = unet_sha256(manifest), manifest.made_by.file_sha256 or ""
+    return bool(said) and any(known.startswith(said or "-") for known in hashes)
 
 
 def _tensors(path: Path) -> str:

@@ -18,6 +18,8 @@ class Model:
     """What `sdrt export` reads, but for the networks.
 
     source: as the user gave it. revision: the commit, if it is from the hub.
+    file_sha256: of the one file that it was read of, by which other programs know it; None if there are more,
+    or if its weights were changed since.
     fingerprint: changes when any file or setting behind it does.
     tokenizers: by folder name, one for each text encoder.
     """
@@ -27,6 +29,7 @@ class Model:
     configs: Configs
     tokenizers: Mapping[str, CLIPTokenizer]
     revision: str | None = None
+    file_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

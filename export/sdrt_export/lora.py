@@ -44,6 +44,7 @@ def with_loras(
         checkpoint,
         source=" + ".join([checkpoint.source, *(f"{name}:{weight:g}" for name, _, weight in applied)]),
         fingerprint=fingerprint.hexdigest(),
+        file_sha256=None,
         weights=weights,
     )
 

@@ -40,9 +40,9 @@ class EmbeddingFile:
 class ModelName:
     """A model, as far as the picture says.
 
-    hash: the first ten digits or all of the U-Net weights' SHA-256 where sdrt wrote it, of the checkpoint's
-    file otherwise. graphs: SHA-256 of each graph of the bundle with its weights; empty where sdrt did not
-    write it.
+    hash: the first ten digits or all of a SHA-256, of the U-Net's weights or of the checkpoint's file; other
+    programs have other hashes, too. graphs: SHA-256 of each graph of the bundle with its weights; empty where
+    sdrt did not write it.
     """
 
     name: str | None = None

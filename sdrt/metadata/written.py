@@ -122,8 +122,8 @@ def describe_added(loras: Sequence[AppliedLora], embeddings: Sequence[Embedding]
 
 
 def model_hash(manifest: Manifest) -> str:
-    """The first ten hex digits of the U-Net weights' SHA-256: which model this was, among bundles."""
-    return unet_sha256(manifest)[:10]
+    """Ten hex digits: of the checkpoint's file, as AUTOMATIC1111 has them, else of the U-Net's weights."""
+    return (manifest.made_by.file_sha256 or unet_sha256(manifest))[:10]
 
 
 def unet_sha256(manifest: Manifest) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import socket
 import sys
@@ -265,6 +266,11 @@ def test_fingerprint_follows_file_and_configs(write, folders) -> None:
     assert opened(path, folders["sd1"]).fingerprint == first
     edit(path, lambda state: state[f"{UNET}out.2.bias"].add_(1))
     assert opened(path, folders["sd1"]).fingerprint != first
+
+
+def test_hash_is_that_of_the_file(write, folders) -> None:
+    path = write("sd1")
+    assert opened(path, folders["sd1"]).file_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 OTHERS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -182,7 +183,7 @@ def test_parameters_that_no_file_changes_stay_in_their_dtype(demo_checkpoint, tm
     from sdrt_export.folder import open_folder
     from sdrt_export.lora import with_loras
 
-    checkpoint = open_folder(demo_checkpoint, source="demo")
+    checkpoint = replace(open_folder(demo_checkpoint, source="demo"), file_sha256="of one file")
     shapes = {"unet": dict([next(iter(modules_of(demo_checkpoint)["unet"].items()))])}
     path = lora_files.write(tmp_path / "one.safetensors", lora_files.peft(factors(shapes, 1)))
     adapted = with_loras(checkpoint, [(path, 1.0)])
@@ -194,6 +195,7 @@ def test_parameters_that_no_file_changes_stay_in_their_dtype(demo_checkpoint, tm
     others = [with_loras(checkpoint, [(path, weight)]).fingerprint for weight in (1.0, 0.5)]
     assert others[0] == adapted.fingerprint
     assert len({*others, checkpoint.fingerprint}) == 3
+    assert adapted.file_sha256 is None  # it is not that file's model any more
 
 
 def test_an_export_with_a_file_that_does_not_fit(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 
 import pytest
@@ -42,6 +43,7 @@ def test_picture_is_that_of_diffusers(family, dtype, name, tmp_path, no_network)
     bundle = sdrt_export.export(str(path), tmp_path / "bundle", config=folder, allow_pickle=True)
     settings = {"width": 64, "height": 72, "steps": 4, "seed": 3, "guidance_scale": 4.0}
     with Pipeline.load(bundle) as pipeline:
+        assert pipeline.manifest.made_by.file_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
         (ours,) = pipeline.generate("a red circle", **settings)
     theirs = open_pipeline(folder)
     for component in ("unet", "vae", "text_encoder", "text_encoder_2"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from foreign_pictures import PIXELS, picture
@@ -195,6 +197,35 @@ def test_makes_a_picture_of_the_same_words(sdrt_main, tmp_path, pipeline):
         "a red star", steps=3, sampler="euler_a", spacing="linspace", guidance_scale=2, seed=5
     )
     np.testing.assert_array_equal(Image.open("y.png"), expected[0].pixels)
+
+
+@pytest.mark.parametrize(
+    ("model", "warning"),
+    [
+        ("Model hash: 6CE0161689, Model: what they call it", None),
+        (
+            "Model hash: 1111111111, Model: other",
+            "(hash 6ce0161689) is not its model, 'other' (hash 1111111111)",
+        ),
+        ("Model hash: 81761151, Model: old", "is its model, 'old' (hash 81761151), no hash can tell"),
+    ],
+)
+def test_model_is_known_by_the_hash_of_the_file_it_was_exported_from(
+    sdrt_main, tmp_path, bundle, edit_manifest, monkeypatch, model, warning
+):
+    edit_manifest(lambda fields: fields["made_by"].update(file_sha256="6ce0161689" + "b" * 54))
+    shutil.copytree(bundle, tmp_path / "engines" / "mine")
+    monkeypatch.setattr("sdrt.remake.exported_bundles", lambda: ["mine"])
+    line = "Steps: 3, Sampler: Euler, CFG scale: 2, Seed: 5, Size: 64x64, RNG: CPU"
+    picture(tmp_path / "x.png", parameters=f"a red star\n{line}, {model}")
+    asked = [] if warning is None else ["-m", "mine"]
+    result = sdrt_main("generate", "--from", "x.png", *asked, "-o", "y.png")
+    assert result.code == 0, result.err
+    *warnings, _ = result.err.splitlines()
+    assert len(warnings) == (warning is not None)
+    assert warning is None or warning in warnings[0]
+    # and it is what other programs are told
+    assert "Model hash: 6ce0161689" in Image.open("y.png").text["parameters"]
 
 
 def test_sdrts_own_text_alone(sdrt_main, pipeline, tmp_path):

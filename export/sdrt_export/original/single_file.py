@@ -37,10 +37,12 @@ def open_single_file(path: Path, *, source: str, config: Path | None, allow_pick
     weights = {
         component: open_part(file, part, models[component]) for component, part in detected.parts.items()
     }
+    file_sha256 = hash_file(path)
     known = fingerprint(config or TEMPLATES, settings.files)
     return Checkpoint(
         source=source,
-        fingerprint=hashlib.sha256(f"{hash_file(path)} {known}".encode()).hexdigest(),
+        fingerprint=hashlib.sha256(f"{file_sha256} {known}".encode()).hexdigest(),
+        file_sha256=file_sha256,
         configs=settings.configs,
         tokenizers=settings.tokenizers,
         parameters={
