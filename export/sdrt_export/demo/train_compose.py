@@ -43,7 +43,7 @@ from .vocabulary import COLOURS, SHAPES
 
 # The share of the steps in which scenes are told alone; after them so many of a batch are, and others guided.
 FIRST: Final = 0.325
-SCHEDULE: Final = Schedule(steps=3_600, batch=64, learning_rate=5e-4, decay=0.35, averaging=0.99)
+SCHEDULE: Final = Schedule(steps=3_600, batch=64, learning_rate=5e-4, decay=0.5, averaging=0.995)
 WHOLE: Final = 32
 JOINED, ALONE, RECOLOURED = 8, 8, 4
 # Of the recoloured, the share of things that are in the centre.
