@@ -25,19 +25,14 @@ from typing import Final
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from diffusers import UNet2DConditionModel
+from torch import Tensor
 
+from .around_unet import AroundUnet, draw_timesteps
 from .captions import caption, empty_caption, unplaced_caption
 from .data import Dataset
-from .generators import Settings, assemble_pipeline, from_pipeline
 from .guided_runs import BEGINS, GuidedRuns, Run
-from .models import build_scheduler
 from .scenes import Scene
-from .scoring import held_out_prompts, score
-from .train_text import tokenize
-from .train_unet import cached_latents, draw_timesteps
 from .training import Draws, Log, Schedule, Trainer
 from .vocabulary import COLOURS, SHAPES
 
@@ -127,48 +122,26 @@ def runs(data: Dataset, groups: Groups, rng: np.random.Generator) -> list[Run]:
 
 def train_compose(data: Dataset, folder: Path, device: str, seed: int, steps: int | None, log: Log) -> None:
     """Go on with the U-Net in `folder`; every save replaces it by the averaged one."""
-    vae = AutoencoderKL.from_pretrained(folder / "vae").to(device)
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").to(device).eval()
-    latents = cached_latents(data, vae, folder / "latents.npy")
-    scheduler, groups = build_scheduler(), Groups(data)
+    around, groups = AroundUnet(data, folder, device), Groups(data)
     unet = UNet2DConditionModel.from_pretrained(folder / "unet").to(device, memory_format=torch.channels_last)
     averaged = UNet2DConditionModel.from_pretrained(folder / "unet").to(device)
     schedule = SCHEDULE.with_steps(steps)
     trainer = Trainer(unet, schedule, folder / "compose.state", seed, log)
-    generate = from_pipeline(assemble_pipeline(vae, encoder, tokenizer, averaged, scheduler), Settings())
-    prompts = held_out_prompts(one=100, sides=60, two=60)
-    guided = GuidedRuns(unet, latents, device)
-
-    def encoded(texts: list[str]) -> Tensor:
-        with torch.no_grad():
-            states: Tensor = encoder(tokenize(tokenizer, texts, device)).last_hidden_state
-        return states
+    guided = GuidedRuns(unet, around.latents, device)
 
     def told(draws: Draws, count: int) -> Tensor:
         timesteps = draw_timesteps(count, draws)
-        scenes = [tell(data, groups, timestep, draws.numpy) for timestep in timesteps.tolist()]
-        clean = latents[[index for index, _ in scenes]].to(device)
-        noise = torch.randn(clean.shape, generator=draws.torch).to(device)
-        timesteps = timesteps.to(device)
-        predicted = unet(
-            scheduler.add_noise(clean, noise, timesteps), timesteps, encoded([text for _, text in scenes])
-        ).sample
-        return nn.functional.mse_loss(predicted, scheduler.get_velocity(clean, noise, timesteps))
+        told = [tell(data, groups, timestep, draws.numpy) for timestep in timesteps.tolist()]
+        scenes, texts = zip(*told, strict=True)
+        return around.velocity_loss(unet, scenes, texts, timesteps, draws)
 
     def on_the_way(draws: Draws) -> Tensor:
         chosen = runs(data, groups, draws.numpy)
-        return guided.loss(chosen, encoded([text for run in chosen for text in run.rows]), draws)
+        return guided.loss(chosen, around.encode([text for run in chosen for text in run.rows]), draws)
 
     def loss(draws: Draws) -> Tensor:
         if draws.step < FIRST * schedule.steps:
             return told(draws, schedule.batch)
         return told(draws, WHOLE) + 2 * on_the_way(draws)
 
-    def save(step: int) -> None:
-        averaged.load_state_dict(trainer.averaged)
-        averaged.save_pretrained(folder / "unet")
-        if step % 1000 == 0 or step == schedule.steps:
-            log(str(score(generate, prompts)))
-
-    trainer.run(loss, save, every=250)
+    trainer.run(loss, around.keeping(trainer, averaged, log), every=250)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sdrt_export.demo.around_unet import draw_timesteps
 from sdrt_export.demo.data import draw_dataset, load_dataset
 from sdrt_export.demo.drawing import draw
 from sdrt_export.demo.scenes import Scene, Thing
 from sdrt_export.demo.train_text import ATTRIBUTES, attributes
-from sdrt_export.demo.train_unet import draw_timesteps
 from sdrt_export.demo.train_vae import THING_WEIGHT, pixel_weights, to_pictures, to_tensor
 from sdrt_export.demo.training import Draws, Schedule, Trainer
 
