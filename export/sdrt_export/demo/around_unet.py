@@ -67,7 +67,7 @@ class AroundUnet:
 
         scenes: indices of the pictures; texts: what the U-Net is told of each.
         """
-        latents = self.latents[scenes].to(self._device)
+        latents = self.latents[list(scenes)].to(self._device)
         noise = torch.randn(latents.shape, generator=draws.torch).to(self._device)
         timesteps = timesteps.to(self._device)
         noisy = self._scheduler.add_noise(latents, noise, timesteps)

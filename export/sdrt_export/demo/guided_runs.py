@@ -14,8 +14,8 @@ from .models import build_scheduler
 from .training import Draws
 
 GUIDANCE, SAMPLER_STEPS = 2.0, 15
-# Of the first steps of the sampler, so many are held to the scene; the others only lead on.
-HELD, AMONG = 5, 11
+# So many of the sampler's steps, the last ones too, are held to the scene; the others only lead on.
+HELD: Final = 6
 # Where a run begins that is given a picture: strengths from 0.8 down to 0.54.
 BEGINS: Final = (3, 8)
 
@@ -67,7 +67,7 @@ class GuidedRuns:
         )
         sampler = DPMSolverMultistepScheduler.from_config(self._scheduler.config)
         sampler.set_timesteps(SAMPLER_STEPS, device=self._device)
-        held = set(draws.numpy.choice(AMONG, HELD, replace=False).tolist())
+        held = set(draws.numpy.choice(SAMPLER_STEPS, HELD, replace=False).tolist())
         latents = torch.randn(clean.shape, generator=draws.torch).to(self._device)
         signal, noise = self._levels(sampler.timesteps[0])
         latents = torch.where(_as_column(begins > 0), signal * source + noise * latents, latents)

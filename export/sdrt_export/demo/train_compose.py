@@ -37,9 +37,9 @@ from .training import Draws, Log, Schedule, Trainer
 from .vocabulary import COLOURS, SHAPES
 
 # The share of the steps in which scenes are told alone; after them so many of a batch are, and others guided.
-FIRST: Final = 0.325
-SCHEDULE: Final = Schedule(steps=3_600, batch=64, learning_rate=5e-4, decay=0.5, averaging=0.995)
-WHOLE: Final = 32
+FIRST: Final = 0.366
+SCHEDULE: Final = Schedule(steps=3_200, batch=64, learning_rate=5e-4, decay=0.5, averaging=0.995)
+WHOLE: Final = 48
 JOINED, ALONE, RECOLOURED = 8, 8, 4
 # Of the recoloured, the share of things that are in the centre.
 CENTRED: Final = 0.2
