@@ -64,3 +64,17 @@ def test_pictures_show_what_the_prompt_says(prompt, object_channel, background_c
     corner = picture.pixels[:4, :4].mean((0, 1))
     assert int(np.argmax(middle)) == object_channel
     assert int(np.argmax(corner)) == background_channel
+
+
+@pytest.mark.parametrize("seeds", [10, pytest.param(50, marks=pytest.mark.slow)])
+def test_two_prompts_joined_by_and_show_both_things(seeds):
+    composition = pytest.importorskip("sdrt_export.demo.composition")
+    with Pipeline.load() as pipeline:
+        assert composition.score_joined(pipeline, [composition.RED_AND_BLUE], seeds) >= 0.8
+
+
+@pytest.mark.parametrize("count", [10, pytest.param(60, marks=pytest.mark.slow)])
+def test_a_drawing_keeps_its_place_and_takes_the_colour_that_is_asked_for(count):
+    composition = pytest.importorskip("sdrt_export.demo.composition")
+    with Pipeline.load() as pipeline:
+        assert composition.score_recoloured(pipeline, composition.recolourings(count), 0.6) >= 0.8

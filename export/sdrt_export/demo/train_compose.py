@@ -12,8 +12,9 @@ both captions agree where each thing belongs.
 
 What a caption alone means stays what it was. Both meanings meet in the noisiest steps, where nothing is to be
 seen yet; which of them holds is decided on the way that guidance takes. Therefore the second part of the
-stage goes that way, from noise, with the default sampler, and holds the guided prediction to the scene on the
-states that it comes by (as Ross et al. 2011, https://arxiv.org/abs/1011.0686, do for imitation).
+stage goes that way (`guided_runs.py`), with the default sampler, from noise and from pictures of another
+colour, and holds the guided prediction to the scene on the states that it comes by (as Ross et al. 2011,
+https://arxiv.org/abs/1011.0686, do for imitation).
 """
 
 from __future__ import annotations
@@ -36,11 +37,13 @@ from .scenes import Scene
 from .training import Draws, Log, Schedule, Trainer
 from .vocabulary import COLOURS, SHAPES
 
-# The share of the steps in which scenes are told alone; after them so many of a batch are, and others guided.
-FIRST: Final = 0.366
-SCHEDULE: Final = Schedule(steps=3_200, batch=64, learning_rate=5e-4, decay=0.5, averaging=0.995)
-WHOLE: Final = 48
-JOINED, ALONE, RECOLOURED = 8, 8, 4
+# The share of the steps in which scenes are told alone.
+FIRST: Final = 0.351
+SCHEDULE: Final = Schedule(steps=3_340, batch=64, learning_rate=5e-4, decay=0.35, averaging=0.995)
+# After them so many are, and their loss weighs so much beside that of the guided runs.
+TOLD, TOLD_WEIGHT = 48, 2.0
+# Runs: captions without a place, and those that tell of the whole scene.
+JOINED, ALONE, RECOLOURED, WHOLE = 6, 6, 4, 14
 # Of the recoloured, the share of things that are in the centre.
 CENTRED: Final = 0.2
 # Shares of captions that are empty, and that name a thing without its place.
@@ -49,7 +52,8 @@ EMPTY, UNPLACED = 0.12, 0.3
 ONE_OF_TWO, ONE_OF_TWO_LATER, HIDDEN_FROM = 0.5, 0.2, 700
 # Of the rest, where the noise shows the place: the share of things that are not in the centre.
 OFF_CENTRE, SHOWN_BELOW = 0.4, 600
-PAIRS: Final = 0.45
+# Of the whole captions, the share that tell of two things.
+PAIRS, PAIRS_OF_RUNS = 0.45, 0.3
 
 
 def in_order(scene: Scene) -> bool:
@@ -103,7 +107,7 @@ def tell(data: Dataset, groups: Groups, timestep: int, rng: np.random.Generator)
 
 
 def runs(data: Dataset, groups: Groups, rng: np.random.Generator) -> list[Run]:
-    """Two captions without a place joined by AND, one alone, one with a picture of another colour."""
+    """Two captions joined by AND, one alone, one with a picture of another colour; then whole captions."""
 
     def run(index: int, source: int | None = None, begin: int = 0) -> Run:
         scene = data.scenes[index]
@@ -117,6 +121,8 @@ def runs(data: Dataset, groups: Groups, rng: np.random.Generator) -> list[Run]:
         others = groups.in_other_colours(data.scenes[index])
         if others:
             made.append(run(index, int(rng.choice(others)), int(rng.integers(*BEGINS))))
+    for index in data.sample(WHOLE, PAIRS_OF_RUNS, rng).tolist():
+        made.append(Run(scene=index, captions=[caption(data.scenes[index], rng)]))
     return made
 
 
@@ -142,6 +148,6 @@ def train_compose(data: Dataset, folder: Path, device: str, seed: int, steps: in
     def loss(draws: Draws) -> Tensor:
         if draws.step < FIRST * schedule.steps:
             return told(draws, schedule.batch)
-        return told(draws, WHOLE) + 2 * on_the_way(draws)
+        return TOLD_WEIGHT * told(draws, TOLD) + on_the_way(draws)
 
     trainer.run(loss, around.keeping(trainer, averaged, log), every=250)

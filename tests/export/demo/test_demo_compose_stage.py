@@ -14,7 +14,7 @@ from sdrt_export.demo.data import Dataset
 from sdrt_export.demo.guided_runs import GuidedRuns, Run
 from sdrt_export.demo.models import build_scheduler
 from sdrt_export.demo.scenes import Scene, SceneSampler, Thing
-from sdrt_export.demo.train_compose import ALONE, JOINED, RECOLOURED, Groups, in_order, runs, tell
+from sdrt_export.demo.train_compose import ALONE, JOINED, RECOLOURED, WHOLE, Groups, in_order, runs, tell
 from sdrt_export.demo.training import Draws
 
 PLACE_WORDS = {"left", "right", "top", "bottom", "upper", "lower", "centre", "center", "centered", "middle"}
@@ -89,15 +89,16 @@ def test_runs_are_of_what_captions_without_a_place_lead_to(data: Dataset) -> Non
     groups, rng = Groups(data), np.random.default_rng(2)
     for _ in range(20):
         made = runs(data, groups, rng)
-        assert len(made) == JOINED + ALONE + RECOLOURED
-        assert all(not PLACE_WORDS & words(text) for run in made for text in run.captions)
+        without_place, whole = made[: JOINED + ALONE + RECOLOURED], made[JOINED + ALONE + RECOLOURED :]
+        assert all(not PLACE_WORDS & words(text) for run in without_place for text in run.captions)
+        assert len(whole) == WHOLE and all(len(run.captions) == 1 and not run.begin for run in whole)
         for run in made[:JOINED]:
             assert in_order(data.scenes[run.scene])
             assert len(run.captions) == 2
         for run in made[JOINED : JOINED + ALONE]:
             (thing,) = data.scenes[run.scene].things
             assert thing.position == "centre"
-        for run in made[JOINED + ALONE :]:
+        for run in without_place[JOINED + ALONE :]:
             assert run.source is not None
             given, wanted = data.scenes[run.source], data.scenes[run.scene]
             (before,), (after,) = given.things, wanted.things
