@@ -90,10 +90,13 @@ def test_from_scenario_to_report(tmp_path):
 
 
 def test_missed_gate_ends_with_1(tmp_path):
-    result = bench(written(tmp_path, 200.0), "--peer", "ours", "-o", str(tmp_path / "out"))
+    less_guided = "guidance_interval = [0.0, 0.5]"
+    text = SCENARIO.format(floor=50.0).replace(less_guided, f"{less_guided}\nleast_psnr = 60.0")
+    (tmp_path / "short.toml").write_text(text)
+    result = bench(str(tmp_path / "short.toml"), "--peer", "half", "-o", str(tmp_path / "out"))
     assert result.exit_code == 1
-    assert "missed: ours: PSNR" in result.output
-    assert json.loads((tmp_path / "out/report.json").read_text())["peers"]["ours"]["missed"]
+    assert "missed: half: PSNR" in result.output
+    assert json.loads((tmp_path / "out/report.json").read_text())["peers"]["half"]["missed"]
 
 
 def test_without_its_reference_nothing_is_compared(tmp_path):
