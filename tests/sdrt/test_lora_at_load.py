@@ -49,7 +49,8 @@ def test_weights_decide_the_picture(lora, pipeline):
     whole = pixels([(lora, 1.0)])
     assert np.abs(whole.astype(int) - plain).mean() > 1
     np.testing.assert_array_equal(pixels([(lora, 0.0)]), plain)
-    np.testing.assert_array_equal(pixels([(str(lora), 0.5), (lora, 0.5)]), whole)  # exact in binary
+    # two sums are rounded to FP16 where one was: a level of 255 here and there
+    np.testing.assert_allclose(pixels([(str(lora), 0.5), (lora, 0.5)]).astype(int), whole, rtol=0, atol=1)
     np.testing.assert_array_equal(pipeline.generate("a red star", **FAST)[0].pixels, plain)
 
 

@@ -49,8 +49,12 @@ def test_the_table_knows_what_the_network_means(name, prediction):
     np.testing.assert_allclose(told, x_0, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("sampler", ["dpmpp_2m", "heun", "euler_a", "ddim"])
-def test_looking_changes_nothing_and_the_last_look_is_the_picture(pipeline, sampler):
+# These end without noise, where x is x_0: one level of 255 here and there. The demo model's DDIM ends at its
+# least noise level, with 3 % of noise in the latents (set_alpha_to_one is false).
+@pytest.mark.parametrize(
+    ("sampler", "least"), [("dpmpp_2m", 50), ("heun", 50), ("euler_a", 50), ("ddim", 32)]
+)
+def test_looking_changes_nothing_and_the_last_look_is_the_picture(pipeline, sampler, least):
     request = resolve_request(pipeline.manifest, PROMPT, seed=3, count=2, steps=8, sampler=sampler)
     expected = [picture.pixels for picture in pipeline.run(request)]
     looks = []
@@ -65,8 +69,7 @@ def test_looking_changes_nothing_and_the_last_look_is_the_picture(pipeline, samp
     assert [len(look) for look in looks[1:]] == [2] * (len(looks) - 1)
     for b, pixels in enumerate(expected):
         distances = [psnr(look[b], pixels) for look in looks[1:]]
-        # these end without noise, where x is x_0: one level of 255 here and there
-        assert distances[-1] > 50
+        assert distances[-1] > least
         assert distances[0] < 30
         assert distances[-2] > distances[0]
 
