@@ -162,8 +162,10 @@ def _likeness(made: RecordedSettings, manifest: Manifest, path: Path) -> int:
 
 def _same_weights(made: RecordedSettings, manifest: Manifest) -> bool:
     said = made.model.hash
-    hashes = unet_sha256(manifest), manifest.made_by.file_sha256 or ""
-    return bool(said) and any(known.startswith(said or "-") for known in hashes)
+    if not said:
+        return False
+    hashes = (unet_sha256(manifest), manifest.made_by.file_sha256 or "")
+    return any(known.startswith(said) for known in hashes)
 
 
 def _tensors(path: Path) -> str:

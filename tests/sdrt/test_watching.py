@@ -109,10 +109,10 @@ def test_frames_as_files(sdrt_main, tmp_path):
 
 def test_several_pictures_have_animations_of_their_own(sdrt_main):
     """Also where sizes and steps differ, so that they are not made in the order they were asked for."""
-    settings = ("--y", "width=64,72", "--x", "steps=5,8", "-o", "{x}-{y}.png", "--gif", "x.gif")
-    result = sdrt_main("generate", PROMPT, "--seed", "1", *settings)
+    settings = ("--y", "width=64,72", "--x", "steps=6,9", "-o", "{x}-{y}.png", "--gif", "x.gif")
+    result = sdrt_main("generate", PROMPT, "--seed", "2", *settings)
     assert result.code == 0, result.err
-    pictures = [f"{x}-{y}.png" for y in ("64", "72") for x in ("5", "8")]
+    pictures = [f"{x}-{y}.png" for y in ("64", "72") for x in ("6", "9")]
     animations = ["x.gif", "x-1.gif", "x-2.gif", "x-3.gif"]
     assert result.out.split() == [*pictures, "grid.png", *animations]
     for picture, animation in zip(pictures, animations, strict=True):
@@ -120,7 +120,7 @@ def test_several_pictures_have_animations_of_their_own(sdrt_main):
         assert len(frames) == int(picture[0])
         nearness = {name: psnr(frames[-1], pixels_of(name)) for name in pictures if name[2:] == picture[2:]}
         assert max(nearness, key=nearness.__getitem__) == picture
-        assert nearness[picture] > 35  # in the 256 colours of a GIF
+        assert nearness[picture] > 40  # in the 256 colours of a GIF
 
 
 def test_interpolation_is_one_animation(sdrt_main):

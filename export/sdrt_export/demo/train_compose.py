@@ -137,8 +137,8 @@ def train_compose(data: Dataset, folder: Path, device: str, seed: int, steps: in
 
     def told(draws: Draws, count: int) -> Tensor:
         timesteps = draw_timesteps(count, draws)
-        told = [tell(data, groups, timestep, draws.numpy) for timestep in timesteps.tolist()]
-        scenes, texts = zip(*told, strict=True)
+        pairs = (tell(data, groups, timestep, draws.numpy) for timestep in timesteps.tolist())
+        scenes, texts = zip(*pairs, strict=True)
         return around.velocity_loss(unet, scenes, texts, timesteps, draws)
 
     def on_the_way(draws: Draws) -> Tensor:
