@@ -129,11 +129,12 @@ def _sizes(manifest: Manifest, profile: Profile, corner: str) -> dict[str, int]:
         "latent_height": size["height"] // factor,
         "latent_width": size["width"] // factor,
         "tokens": size["chunks"] * manifest.text[0].max_length,
-        # a picture's rows are together at most all rows, and one at least
-        "rows_per_picture": max(size["rows"] // size["pictures"], 1),
+        # one picture may have all rows, as one of a prompt with AND has: it has fewest where most share them
+        "rows_per_picture": max(size["rows"] // getattr(profile.pictures, _FEWEST_ROWS[corner]), 1),
     }
 
 
+_FEWEST_ROWS = {"min": "max", "opt": "opt", "max": "min"}
 _LATENT_SIZE = ("latent_height", "latent_width")
 # the axes that are free in the graphs of sdrt/graphs, in their order
 _SMALL: Mapping[str, Mapping[str, tuple[str, ...]]] = {

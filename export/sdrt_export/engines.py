@@ -6,7 +6,11 @@ keeps what it had finished, and the next one goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import multiprocessing
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -62,16 +66,24 @@ class EngineBuilder(Protocol):
 
 
 def build_engines(
-    bundle: Path, builder: EngineBuilder, shapes: Shapes, progress: Progress = lambda stage: None
+    bundle: Path,
+    builder: EngineBuilder,
+    shapes: Shapes | Sequence[Shapes],
+    progress: Progress = lambda stage: None,
+    *,
+    only: Collection[str] = (),
+    jobs: int = 1,
 ) -> Path:
-    """Build what is missing of one kind of engines for one profile; returns their folder.
+    """Build the missing engines of one kind, for one or several shapes; returns their folder.
 
+    only: names of graphs; all that a pipeline runs if empty. jobs: engines to build at the same time, each
+    in a process of its own; for builders that measure kernels on the device leave it at 1.
     Raises BundleError if the bundle is damaged; InputError if the shapes do not fit it; ExportError if the
     library refuses, or another export to the bundle is running.
     """
     remembered = VerifiedFiles(cache_folder() / "verified.json")
     opened = Bundle.open(bundle.resolve(), remembered=remembered, progress=progress)
-    profile = shapes.profile(opened.manifest)
+    profiles = [one.profile(opened.manifest) for one in ([shapes] if isinstance(shapes, Shapes) else shapes)]
     folder = EngineFolder(
         bundle=opened.path, kind=builder.kind, architecture=builder.architecture, version=builder.version
     )
@@ -79,8 +91,18 @@ def build_engines(
         folder.path.mkdir(exist_ok=True)
         for leftover in folder.path.glob(".*"):
             leftover.unlink()
-        for task in _tasks(opened, profile):
-            _build(task, folder, builder, profile, progress)
+        wanted = [
+            _Wanted.of(task, profile, folder, builder)
+            for profile in profiles
+            for task in _tasks(opened, profile)
+            if not only or task.graph in only
+        ]
+        missing = [
+            one
+            for one in wanted
+            if not one.is_built(folder, progress) and not one.copy_twin(folder, builder, progress)
+        ]
+        _build_all(missing, folder, builder, progress, jobs)
     return folder.path
 
 
@@ -110,28 +132,107 @@ def _tasks(bundle: Bundle, profile: Profile) -> Iterator[EngineTask]:
 _SLOWEST = ["unet", "unet_shallow", "vae_decoder", "vae_encoder", "text_encoder_2", "text_encoder"]
 
 
-def _build(
-    task: EngineTask, folder: EngineFolder, builder: EngineBuilder, profile: Profile, progress: Progress
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """One engine, the shapes it is for, and its file: written as `making`, then renamed to `target`."""
+
+    task: EngineTask
+    profile: Profile
+    target: Path
+    making: Path
+
+    @classmethod
+    def of(cls, task: EngineTask, profile: Profile, folder: EngineFolder, builder: EngineBuilder) -> _Wanted:
+        key = engine_key(task.digest, profile, builder.settings)
+        target = folder.path / folder.file_name(task.graph, profile, key)
+        return cls(task=task, profile=profile, target=target, making=target.with_name(f".{target.name}"))
+
+    def copy_twin(self, folder: EngineFolder, builder: EngineBuilder, progress: Progress) -> bool:
+        """Take over an engine that was built here of the same graph for the same inputs, if there is one.
+
+        Text encoders, for one, take the same whatever size pictures have.
+        """
+        known = VerifiedFiles(built_here())
+        wanted = self.task.digest, dict(self.task.inputs), dict(builder.settings)
+        for one in folder.read():
+            file = folder.path / one.file
+            same = wanted == (one.digest, one.inputs, one.settings)
+            if same and file.is_file() and known.has(file, one.sha256):
+                shutil.copyfile(file, self.making)
+                filesystem.sync(self.making)
+                self.making.replace(self.target)
+                _record(self, folder, builder, one.layers)
+                progress(f"{self.task.graph}: taken over from {one.file}, which is for the same inputs")
+                return True
+        return False
+
+    def is_built(self, folder: EngineFolder, progress: Progress) -> bool:
+        """Whether an earlier run on this machine has finished it."""
+        known = VerifiedFiles(built_here())
+        there = (one for one in folder.read() if one.file == self.target.name)
+        built = any(self.target.is_file() and known.has(self.target, one.sha256) for one in there)
+        if built:
+            progress(f"{self.task.graph}: built already")
+        return built
+
+
+def _build_all(
+    missing: Sequence[_Wanted],
+    folder: EngineFolder,
+    builder: EngineBuilder,
+    progress: Progress,
+    jobs: int,
 ) -> None:
-    key = engine_key(task.digest, profile, builder.settings)
-    target = folder.path / folder.file_name(task.graph, profile, key)
-    built = VerifiedFiles(built_here())
-    there = folder.read()
-    if any(one.file == target.name and target.is_file() and built.has(target, one.sha256) for one in there):
-        progress(f"{task.graph}: built already")
+    """Build engines, and record each as soon as it is finished."""
+    kind = f"{builder.kind} {builder.version}"
+    if jobs <= 1 or len(missing) <= 1:
+        for one in missing:
+            progress(f"building {one.task.graph} with {kind}")
+            layers, seconds = _build(builder, one, progress)
+            _record(one, folder, builder, layers)
+            progress(f"{one.task.graph}: built in {seconds:.0f} s")
         return
-    progress(f"building {task.graph} with {builder.kind} {builder.version}")
-    making = folder.path / f".{target.name}"
+    # a fresh interpreter for each worker: CUDA does not survive a fork
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(missing)), mp_context=context) as pool:
+        progress(f"building {', '.join(one.task.graph for one in missing)} with {kind}, {jobs} at a time")
+        building = {pool.submit(_build, builder, one): one for one in missing}
+        try:
+            for done in as_completed(building):
+                layers, seconds = done.result()
+                _record(building[done], folder, builder, layers)
+                progress(f"{building[done].task.graph}: built in {seconds:.0f} s")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _build(
+    builder: EngineBuilder, wanted: _Wanted, progress: Progress = lambda stage: None
+) -> tuple[dict[str, int], float]:
+    """Write one engine's file; returns its layers by precision, and the seconds it took."""
+    started = time.perf_counter()
     try:
-        layers = builder.build(task, making, progress)
-        filesystem.sync(making)
-        making.replace(target)
+        layers = builder.build(wanted.task, wanted.making, progress)
+        filesystem.sync(wanted.making)
+        wanted.making.replace(wanted.target)
     finally:
-        making.unlink(missing_ok=True)
+        wanted.making.unlink(missing_ok=True)
+    return layers, time.perf_counter() - started
+
+
+def _record(
+    wanted: _Wanted,
+    folder: EngineFolder,
+    builder: EngineBuilder,
+    layers: dict[str, int],
+) -> None:
+    """Name a finished engine in the folder's record, in place of those that it replaces."""
+    task, target = wanted.task, wanted.target
     engine = Engine(
         graph=task.graph,
         digest=task.digest,
-        profile=profile,
+        profile=wanted.profile,
         inputs=dict(task.inputs),
         signature=task.signature,
         settings=dict(builder.settings),
@@ -140,8 +241,10 @@ def _build(
         size=target.stat().st_size,
         sha256=sha256(target),
     )
+    there = folder.read()
     kept = [one for one in there if one.file != target.name and not _outdated(one, engine)]
     folder.write([*kept, engine])
+    built = VerifiedFiles(built_here())
     built.add(target, engine.sha256)
     built.save()
     for name in {one.file for one in there} - {one.file for one in kept} - {target.name}:

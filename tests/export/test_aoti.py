@@ -99,7 +99,7 @@ MACHINES = [
 
 
 def build(bundle: Path, **shapes) -> Path:
-    return build_engines(bundle, open_builder("aoti", BuilderOptions()), Shapes(**shapes))
+    return build_engines(bundle, open_builder("aoti", BuilderOptions()), Shapes(**shapes), jobs=2)
 
 
 @pytest.fixture(scope="session")
