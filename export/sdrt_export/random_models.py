@@ -154,7 +154,27 @@ _VAE = {
     "block_out_channels": (128, 256, 512, 512),
     "layers_per_block": 2,
 }
+_TINY_UNET = {
+    "sample_size": 16,
+    "block_out_channels": (32, 64),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+}
+_TINY_VAE = {
+    "down_block_types": ("DownEncoderBlock2D",) * 2,
+    "up_block_types": ("UpDecoderBlock2D",) * 2,
+    "block_out_channels": (16, 16),
+    "norm_num_groups": 8,
+    "sample_size": 32,
+}
 _NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+
+
+def _tiny(text_encoder: Mapping[str, Any], width: int) -> dict[str, Any]:
+    """Options of a text encoder in two narrow layers."""
+    narrow = {"hidden_size": width, "intermediate_size": 2 * width, "projection_dim": width}
+    return {**text_encoder, **narrow, "num_hidden_layers": 2, "num_attention_heads": 4}
+
 
 ARCHITECTURES: dict[str, Architecture] = {
     "sd15": Architecture(
@@ -198,6 +218,41 @@ ARCHITECTURES: dict[str, Architecture] = {
                 "projection_class_embeddings_input_dim": 2816,
             },
             "vae": {**_VAE, "sample_size": 1024, "scaling_factor": 0.13025},
+        },
+        scheduler=lambda: EulerDiscreteScheduler(**_NOISE, timestep_spacing="leading"),
+    ),
+    # like Stable Diffusion 1.5 and XL in everything but size: what takes minutes with those takes seconds
+    "tiny": Architecture(
+        options={
+            "text_encoder": _tiny(_CLIP_L, 32),
+            "unet": {
+                **_TINY_UNET,
+                "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+                "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+                "cross_attention_dim": 32,
+                "attention_head_dim": 4,
+            },
+            "vae": _TINY_VAE,
+        },
+        scheduler=lambda: PNDMScheduler(**_NOISE, skip_prk_steps=True, set_alpha_to_one=False),
+    ),
+    "tiny-xl": Architecture(
+        options={
+            "text_encoder": _tiny(_CLIP_L, 32),
+            "text_encoder_2": _tiny(_OPEN_CLIP_BIG_G, 64),
+            "unet": {
+                **_TINY_UNET,
+                "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+                "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+                "cross_attention_dim": 96,
+                "transformer_layers_per_block": (1, 2),
+                "attention_head_dim": (2, 4),
+                "use_linear_projection": True,
+                "addition_embed_type": "text_time",
+                "addition_time_embed_dim": 8,
+                "projection_class_embeddings_input_dim": 64 + 6 * 8,
+            },
+            "vae": {**_TINY_VAE, "scaling_factor": 0.13025},
         },
         scheduler=lambda: EulerDiscreteScheduler(**_NOISE, timestep_spacing="leading"),
     ),

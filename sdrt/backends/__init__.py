@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from sdrt.backends.protocol import Array, Backend, Buffer, Device
 from sdrt.bundle import Bundle
@@ -74,8 +74,8 @@ class Runtime(Protocol):
         ...
 
 
-def open_runtime(name: str) -> Runtime:
-    """Open a backend by name.
+def open_runtime(name: str, **options: Any) -> Runtime:
+    """Open a backend by name. options: of its own, as `cuda_graphs` of aoti's `Runtime` is.
 
     Raises UnknownNameError for a name not in the table, MissingExtraError if its package is not installed,
     BackendUnavailableError if its device is not there. Never falls back to another one.
@@ -84,7 +84,7 @@ def open_runtime(name: str) -> Runtime:
         raise UnknownNameError("backend", name, BACKENDS)
     module, which = BACKENDS[name]
     arguments = () if which is None else (which,)
-    runtime: Runtime = importlib.import_module(module).Runtime(*arguments)
+    runtime: Runtime = importlib.import_module(module).Runtime(*arguments, **options)
     return runtime
 
 

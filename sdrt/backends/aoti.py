@@ -28,13 +28,16 @@ MODEL = "model"  # the name that torch gives the only model of a package
 
 
 class Runtime(EngineRuntime):
-    """Runs packages on a device; None is CUDA where torch sees it, else the CPU. `name` says which."""
+    """Runs packages on a device; None is CUDA where torch sees it, else the CPU. `name` says which.
+
+    cuda_graphs: see `TorchDevice`.
+    """
 
     kind = "aoti"
 
-    def __init__(self, device: DeviceName | None = None) -> None:
+    def __init__(self, device: DeviceName | None = None, *, cuda_graphs: bool = True) -> None:
         taken, version = open_torch(device)
-        self._device = TorchDevice(taken)
+        self._device = TorchDevice(taken, cuda_graphs=cuda_graphs)
         super().__init__(f"aoti:{taken}", self._device, architecture(taken), version)
         self._shared: WeakValueDictionary[tuple[Path, int], GraphWeights] = WeakValueDictionary()
 

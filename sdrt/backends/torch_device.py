@@ -47,13 +47,15 @@ class TorchDevice:
 
     Memory of a GPU is allocated, written, read and freed in the order of one stream, so nothing here waits
     but `download` and `synchronize`.
+    cuda_graphs: whether repeated work is captured and replayed; without, its kernels are queued one by one.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, *, cuda_graphs: bool = True) -> None:
         import torch
 
         self._torch = torch
         self.name = device
+        self._cuda_graphs = cuda_graphs
         self.index = torch.cuda.current_device() if device == "cuda" else 0
         self._device = torch.device(device, self.index)
         self._stream: torch.cuda.Stream | None = None
@@ -122,11 +124,11 @@ class TorchDevice:
         return Repeated(self, work)
 
     def capture(self, work: Callable[[], None]) -> torch.cuda.CUDAGraph | None:
-        """What `work` queues, as a CUDA graph; None where there are none.
+        """What `work` queues, as a CUDA graph; None on the CPU, and without `cuda_graphs`.
 
         Raises RuntimeError if something in it cannot be captured.
         """
-        if self._stream is None:
+        if self._stream is None or not self._cuda_graphs:
             return None
         graph = self._torch.cuda.CUDAGraph()
         with self.queueing():
