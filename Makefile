@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 BINDINGS := $(VENV)/bindings/.installed
 REQUIREMENTS := $(wildcard tests/tensorrt/requirements/*.txt)
 
-.PHONY: help setup demo test test-full test-gpu lint gate format bench bench-gpu typings readme-table demo-bundle pictures clean
+.PHONY: help setup demo test test-full test-gpu lint gate format bench bench-gpu gpu-wheels typings readme-table demo-bundle pictures clean
 
 help:
 	@echo "make demo       install, export the demo model, generate a picture"
@@ -21,6 +21,7 @@ help:
 	@echo "make format     let ruff mend what it can"
 	@echo "make bench      measure the runtime's own overhead, the samplers' compilation and what watching costs"
 	@echo "make bench-gpu  on an NVIDIA GPU: Stable Diffusion 1.5; SCENARIO=gpu-sdxl, SCENARIO=gpu-turbo"
+	@echo "make gpu-wheels fetch what benchmarks/gpu/run.sh needs on a machine without a network (docs/gpu.md)"
 	@echo "make clean      remove .venv and everything built"
 
 setup: $(INSTALLED)
@@ -74,6 +75,9 @@ bench: setup
 SCENARIO ?= gpu-sd15
 bench-gpu: setup
 	timeout 480 $(BIN)/sdrt bench $(SCENARIO) -o benchmarks/results/$(SCENARIO) --models engines/bench
+
+gpu-wheels: setup
+	$(BIN)/python -m sdrt_bench.gpu.wheels $(if $(ONNXRUNTIME_GPU),--onnxruntime-gpu)
 
 typings: setup $(BINDINGS)
 	PYTHONPATH=tests/tensorrt $(BIN)/python tests/tensorrt/make_typings.py

@@ -12,7 +12,7 @@ from os import cpu_count
 
 import numpy as np
 
-from sdrt_bench.matrix_peak import quickest
+from sdrt_bench.matrix_peak import quickest, quickest_on_cuda
 
 _BYTES = 256_000_000  # beyond any cache
 _CUDA_BYTES = 2_000_000_000
@@ -40,11 +40,7 @@ def _best_on_cuda() -> float:
     source = torch.ones(_CUDA_BYTES, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
 
-    def copy() -> None:
-        target.copy_(source)
-        torch.cuda.synchronize()
-
-    return 2 * _CUDA_BYTES / quickest(copy)
+    return 2 * _CUDA_BYTES / quickest_on_cuda(lambda: target.copy_(source))
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from pathlib import Path
 import click
 
 from sdrt.errors import InputError, SdrtError
-from sdrt_bench import report as reports
 from sdrt_bench.busy import busy
 from sdrt_bench.document import Table
+from sdrt_bench.gpu.report import benches_of
 from sdrt_bench.readable import NOTHING, significant, times, unit_of
 from sdrt_bench.report import Report
 from sdrt_bench.report_figures import compared, decibels, measured
@@ -27,7 +27,12 @@ END = "<!-- end of benchmarks -->"
 def section(readme: Path, results: Path) -> str:
     """What stands between the comments: each report's title, its machine, and a line for each peer."""
     files = sorted(results.glob("**/report.json"))
-    parts = [part for file in files for part in _of_report(reports.read(file), file, readme.parent)]
+    parts = [
+        part
+        for file in files
+        for report in benches_of(file)
+        for part in _of_report(report, file, readme.parent)
+    ]
     return "\n\n".join(parts or ["No report has been committed yet."])
 
 

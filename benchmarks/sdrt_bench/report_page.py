@@ -10,6 +10,7 @@ from sdrt_bench.document import Block, Code, Gallery, Heading, Page, Paragraph, 
 from sdrt_bench.report import Report
 from sdrt_bench.report_figures import compared, result
 from sdrt_bench.report_pictures import GAIN
+from sdrt_bench.scenario import Scenario
 from sdrt_bench.scenario_toml import to_toml
 
 
@@ -26,8 +27,7 @@ def _speed(report: Report) -> Iterator[Block]:
         yield Paragraph(f"Caution: {why}.")
     yield Paragraph(
         f"{scenario.width}x{scenario.height} pixels, {scenario.steps} steps of {scenario.sampler}, "
-        f"guidance {scenario.guidance_scale:g}, batch {scenario.batch}. In each of {scenario.rounds} rounds "
-        f"every peer in turn was started anew and ran {scenario.warm} jobs after its first. Figures are "
+        f"guidance {scenario.guidance_scale:g}, batch {scenario.batch}. {_turns(scenario)} Figures are "
         "medians; in brackets from the least to the 90th percentile, for ratios the least and the most of "
         f"the rounds. Ratios above 1 are quicker than {scenario.reference}."
     )
@@ -43,6 +43,18 @@ def _speed(report: Report) -> Iterator[Block]:
     yield report_tables.cold_start(report)
     yield from _whole_process(report)
     yield from _drawn("Scaling", report_plots.scaling(report))
+
+
+def _turns(scenario: Scenario) -> str:
+    jobs = f"ran {scenario.warm} jobs"
+    if scenario.together:
+        return (
+            "All peers were started at the same time, which makes their cold starts longer than they are "
+            f"alone, and stayed open. In each of {scenario.rounds} rounds each of them in turn {jobs}."
+        )
+    return (
+        f"In each of {scenario.rounds} rounds every peer in turn was started anew and {jobs} after its first."
+    )
 
 
 def _whole_process(report: Report) -> Iterator[Block]:

@@ -19,26 +19,29 @@ _AXES = {
 }
 
 
-def latency(report: Report) -> list[Plot]:
-    """Of which stages a picture's time consists: in seconds, and in shares of each peer's own."""
+def latency(report: Report, name: str = "latency") -> list[Plot]:
+    """Of which stages a picture's time consists: in seconds, and in shares of each peer's own.
+
+    name: of the plots, unique in their page.
+    """
     found = {name: speed for name, (_, speed) in measured(report).items()}
     if not found:
         return []
     unit = unit_of(speed.picture.median for speed in found.values())
     rows = [
         Bar(
-            name,
+            peer,
             {stage: unit.per_second * seconds for stage, seconds in _stages(speed, report.scenario.batch)},
             f"{unit.show(speed.picture.median)} {unit.name}",
         )
-        for name, speed in found.items()
+        for peer, speed in found.items()
     ]
     alternative = "Time of a picture by stage. " + _listed(f"{row.name} {row.end}" for row in rows)
-    drawing = plots.bars("latency", "Latency split", alternative, f"{unit.name} a picture", rows)
-    return [Plot("latency", drawing, alternative), _shares(rows)]
+    drawing = plots.bars(name, "Latency split", alternative, f"{unit.name} a picture", rows)
+    return [Plot(name, drawing, alternative), _shares(rows, f"{name}-shares")]
 
 
-def _shares(rows: Sequence[Bar]) -> Plot:
+def _shares(rows: Sequence[Bar], name: str) -> Plot:
     """The same bars, all equally long: how a quick peer spends its time is seen beside a slow one."""
     shares = []
     for row in rows:
@@ -47,8 +50,8 @@ def _shares(rows: Sequence[Bar]) -> Plot:
         largest = max(parts, key=lambda part: parts[part])
         shares.append(Bar(row.name, parts, f"{largest} {significant(parts[largest])} %"))
     alternative = "The largest stage of each. " + _listed(f"{row.name} {row.end}" for row in shares)
-    drawing = plots.bars("latency-shares", "Latency split in shares", alternative, "% of a picture", shares)
-    return Plot("latency-shares", drawing, alternative)
+    drawing = plots.bars(name, "Latency split in shares", alternative, "% of a picture", shares)
+    return Plot(name, drawing, alternative)
 
 
 def _stages(speed: Speed, batch: int) -> Iterator[tuple[str, float]]:

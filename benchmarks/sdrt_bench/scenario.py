@@ -30,6 +30,9 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     bundle: for sdrt, a folder or a name under engines/; without it the scenario's source is exported.
     guidance_interval: of sdrt, the part of the steps that is guided; None is all of them.
     deep_cache: of sdrt, one evaluation in so many runs the whole U-Net; its bundle is exported for that.
+    cuda_graphs: of sdrt with the backend aoti:cuda; false queues each kernel by itself.
+    autotune: on CUDA, of sdrt with aoti and of diffusers-compiled: try several kernels for each product and
+    convolution and take the quickest (inductor's `max_autotune`), which takes minutes more to compile.
     least_psnr (dB), least_ssim: of each picture against the reference's; least_right: the share of the demo
     model's pictures that are right in colour, shape and background; None is no gate.
     """
@@ -41,6 +44,8 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     bundle: str | None = None
     guidance_interval: tuple[float, float] | None = None
     deep_cache: Positive = 1
+    cuda_graphs: bool = True
+    autotune: bool = False
     least_psnr: float | None = None
     least_ssim: float | None = None
     least_right: float | None = None
@@ -92,6 +97,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     source: as given to `sdrt export`. rounds: how often each peer is started anew, in turn; warm: pictures
     it makes each time after its first. reference: the peer whose pictures are the right ones.
+    together: all peers are started once, at the same time, stay open and take turns in each round; for GPUs
+    whose memory holds them all. Their starts are slower then than they would be alone.
     """
 
     title: str
@@ -105,6 +112,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     batch: Positive = 1
     rounds: Positive = 3
     warm: Positive = 5
+    together: bool = False
     reference: str
     peers: dict[str, PeerSettings]
     fidelity: FidelitySettings
@@ -139,9 +147,16 @@ def read(path: Path) -> Scenario:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise InputError(f"{path} is not a scenario: {error}") from None
     for name, peer in scenario.peers.items():
-        own = (peer.bundle, peer.guidance_interval, None if peer.deep_cache == 1 else peer.deep_cache)
+        own = (
+            peer.bundle,
+            peer.guidance_interval,
+            None if peer.deep_cache == 1 else peer.deep_cache,
+            None if peer.cuda_graphs else False,
+        )
         if peer.runner != "sdrt" and any(setting is not None for setting in own):
             raise InputError(f"{path}: peers.{name} has settings of the runner sdrt, and is {peer.runner}")
+        if not peer.cuda_graphs and not peer.backend.startswith("aoti"):
+            raise InputError(f"{path}: peers.{name}.cuda_graphs is for the backend aoti, not {peer.backend}")
         if peer.device != "cpu" and not peer.runner.startswith("diffusers"):
             raise InputError(f"{path}: peers.{name}.device is for diffusers, and it is {peer.runner}")
     whole = scenario.whole_process

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
 
 import msgspec
 
@@ -109,25 +111,106 @@ def job_of(scenario: Scenario, **changes: object) -> Job:
     return msgspec.structs.replace(job, **changes)
 
 
-def run_rounds(scenario: Scenario, open_peer: Open, progress: Progress) -> Rounds:
+def run_rounds(
+    scenario: Scenario,
+    open_peer: Open,
+    progress: Progress,
+    so_far: Callable[[Rounds], None] = lambda rounds: None,
+) -> Rounds:
     """Measure every peer, one process at a time, so that none takes the cores or the memory of another.
 
     Peers take turns: a slow moment of the machine hits none of them alone. A peer that fails is left out.
+    so_far: is given the figures after each round.
     """
     rounds = Rounds()
     _convert(scenario, rounds, open_peer, progress)
     for number in range(scenario.rounds):
-        rounds.load_average.append(os.getloadavg()[0])
-        for name in scenario.peers:
-            if name in rounds.absent or name in rounds.failed:
-                continue
-            progress(f"round {number + 1} of {scenario.rounds}: {name}")
-            with _noting_failure(rounds, name), open_peer(name) as session:
-                rounds.versions[name] = session.versions
-                _measure(scenario, session, rounds.measured.setdefault(name, Measured()))
+        _run_round(scenario, number, rounds, open_peer, progress)
+        so_far(rounds)
     for name in (*rounds.absent, *rounds.failed):
         rounds.measured.pop(name, None)
     return rounds
+
+
+@contextmanager
+def standing_together(
+    scenario: Scenario,
+    open_peer: Open,
+    progress: Progress,
+    so_far: Callable[[Rounds], None] = lambda rounds: None,
+) -> Iterator[tuple[Rounds, Open]]:
+    """Start all peers at once and measure them in turn while all of them stay open.
+
+    Yields the figures, and how to open a peer: it is lent the process that stands. A peer that fails is left
+    out.
+    """
+    rounds, sessions = Rounds(), dict[str, Session]()
+    _convert(scenario, rounds, open_peer, progress)
+
+    def start(name: str) -> None:
+        with _noting_failure(rounds, name):
+            session = sessions[name] = open_peer(name)
+            rounds.versions[name] = session.versions
+            _start(scenario, session, rounds.measured.setdefault(name, Measured()))
+            progress(f"{name} has made its first picture")
+
+    names = [name for name in scenario.peers if name not in rounds.failed and name not in rounds.absent]
+    progress(f"starting {', '.join(names)}")
+    with ExitStack() as stack:
+        try:
+            with ThreadPoolExecutor(len(names) or 1) as pool:
+                list(pool.map(start, names))
+        finally:
+            for session in sessions.values():
+                stack.enter_context(session)
+        for number in range(scenario.rounds):
+            _run_round(scenario, number, rounds, lambda name: _Lent(sessions[name]), progress)
+            so_far(rounds)
+        for name in (*rounds.absent, *rounds.failed):
+            rounds.measured.pop(name, None)
+        yield rounds, lambda name: _Lent(sessions[name])
+
+
+class _Lent:
+    """A session that stands: it is loaded, and goes on when whoever it was lent to is done."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.import_s, self.versions = session.import_s, session.versions
+        self.convert, self.generate, self.work = session.convert, session.generate, session.work
+
+    @property
+    def peak_mb(self) -> float:
+        return self._session.peak_mb
+
+    @property
+    def device_mb(self) -> float | None:
+        return self._session.device_mb
+
+    def load(self) -> float:
+        return 0.0
+
+    def __enter__(self) -> _Lent:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+def _run_round(scenario: Scenario, number: int, rounds: Rounds, open_peer: Open, progress: Progress) -> None:
+    rounds.load_average.append(os.getloadavg()[0])
+    for name in scenario.peers:
+        if name in rounds.absent or name in rounds.failed:
+            continue
+        progress(f"round {number + 1} of {scenario.rounds}: {name}")
+        with _noting_failure(rounds, name), open_peer(name) as session:
+            rounds.versions[name] = session.versions
+            measured = rounds.measured.setdefault(name, Measured())
+            if not scenario.together:
+                _start(scenario, session, measured)
+            _run_warm(scenario, session, measured)
 
 
 def _convert(scenario: Scenario, rounds: Rounds, open_peer: Open, progress: Progress) -> None:
@@ -149,10 +232,13 @@ def _noting_failure(rounds: Rounds, name: str) -> Iterator[None]:
         rounds.failed[name] = str(error)
 
 
-def _measure(scenario: Scenario, session: Session, measured: Measured) -> None:
+def _start(scenario: Scenario, session: Session, measured: Measured) -> None:
     measured.start.append(session.import_s)
     measured.load.append(session.load())
     measured.first.append(session.generate(job_of(scenario))[1])
+
+
+def _run_warm(scenario: Scenario, session: Session, measured: Measured) -> None:
     for number in range(scenario.warm):
         # another prompt each time: who remembers prompts would encode none
         job = job_of(scenario, prompt=f"{scenario.prompt}, {number}", seed=number)

@@ -19,9 +19,12 @@ MODULES: Mapping[str, str] = {
 }
 # runners that cannot read a checkpoint as it is: each converts it once, before anything is measured
 CONVERTING = frozenset({"optimum", "openvino-genai"})
-# runner -> distributions whose versions belong into the report
+# runner, or backend of sdrt -> distributions whose versions belong into the report
 DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
-    "sdrt": ("onnxruntime", "openvino"),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "openvino": ("openvino",),
+    "aoti": ("torch",),
+    "tensorrt": ("tensorrt",),
     "diffusers": ("diffusers", "torch", "transformers"),
     "diffusers-compiled": ("diffusers", "torch", "transformers"),
     "optimum": ("optimum", "optimum-onnx", "onnxruntime", "diffusers", "torch", "transformers"),
@@ -36,7 +39,7 @@ class PeerStart(msgspec.Struct, frozen=True, kw_only=True):
     model: the bundle's folder for sdrt, else the checkpoint's. guidance_interval, deep_cache: see
     `sdrt generate`.
     converted: where a peer keeps what it makes of the checkpoint, a folder that need not exist yet.
-    device: of diffusers.
+    device: of diffusers. cuda_graphs: of sdrt with aoti. autotune: of diffusers-compiled.
     """
 
     runner: str
@@ -47,6 +50,8 @@ class PeerStart(msgspec.Struct, frozen=True, kw_only=True):
     deep_cache: int = 1
     converted: str = ""
     device: str = "cpu"
+    cuda_graphs: bool = True
+    autotune: bool = False
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +109,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """One line from a child.
 
     absent: what could not be imported. versions: of the distributions it runs, said once, at the start.
-    peak_mb: most memory it has held so far. device_mb: of the GPU that is taken now, by whom ever.
+    peak_mb: most memory it has held so far. device_mb: of the GPU: the most that this process has held, or
+    where its library does not tell that, what all processes hold now.
     """
 
     absent: str | None = None

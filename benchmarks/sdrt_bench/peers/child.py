@@ -44,7 +44,7 @@ def serve(start: PeerStart, commands: Iterable[str], answers: TextIO) -> None:
     except ImportError as error:
         _say(answers, Answer(absent=" ".join(str(error).split())))
         return
-    _say(answers, Answer(versions=_versions(start.runner)))
+    _say(answers, Answer(versions=_versions(start)))
     for line in commands:
         try:
             _say(answers, _answer(peer, msgspec.json.decode(line, type=Command)))
@@ -92,23 +92,23 @@ def peak_mb() -> float:
 
 
 def device_mb() -> float | None:
-    """Memory of the GPU that is taken, in MB; None if this process runs none.
+    """Memory of the GPU, in MB; None if this process runs none.
 
-    What other processes hold is in it: a process cannot be told from another in a container.
+    Of torch it is the most that this process has reserved, without the half gigabyte of CUDA's own context.
+    Of other libraries it is all that is taken: a process cannot be told from another in a container.
     """
     if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
-        free, total = torch.cuda.mem_get_info()
-        return float(total - free) / 2**20
+        return float(torch.cuda.max_memory_reserved()) / 2**20
     if (runtime := sys.modules.get("cuda.bindings.runtime")) is not None:
         error, free, total = runtime.cudaMemGetInfo()
         return float(total - free) / 2**20 if int(error) == 0 else None
     return None
 
 
-def _versions(runner: str) -> dict[str, str]:
+def _versions(start: PeerStart) -> dict[str, str]:
     """Of what is installed, which is all that the peer imports."""
     versions = {}
-    for name in DISTRIBUTIONS[runner]:
+    for name in DISTRIBUTIONS[start.backend.partition(":")[0] if start.runner == "sdrt" else start.runner]:
         with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
     return versions

@@ -99,7 +99,9 @@ class DiffusersPeer:
         if self.start.runner == "diffusers-compiled":
             # what an earlier run compiled is kept in /tmp: with it a first picture took 11 s, without it 50
             torch.compiler.config.force_disable_caches = True
-            mode = "max-autotune" if self.start.device == "cuda" else None  # with CUDA graphs
+            # both with CUDA graphs
+            on_cuda = "max-autotune" if self.start.autotune else "reduce-overhead"
+            mode = on_cuda if self.start.device == "cuda" else None
             # fullgraph: an error where it would leave a part to eager mode
             unet = torch.compile(unet, fullgraph=True, mode=mode)
         parts.unet.forward = timed("unet", unet)

@@ -31,9 +31,17 @@ class Session(Protocol):
     """A peer between its start and its end. Whoever tests the measuring puts another in its place."""
 
     import_s: float
-    peak_mb: float
-    device_mb: float | None
     versions: dict[str, str]
+
+    @property
+    def peak_mb(self) -> float:
+        """Most host memory that its process has held so far."""
+        ...
+
+    @property
+    def device_mb(self) -> float | None:
+        """Most memory of the GPU so far; None if it runs none."""
+        ...
 
     def convert(self) -> float:
         """Make what the peer can read of the checkpoint; seconds."""

@@ -23,7 +23,7 @@ class RuntimePeer:
 
     def __init__(self, start: PeerStart) -> None:
         try:
-            opened = open_runtime(start.backend)
+            opened = open_runtime(start.backend, **({} if start.cuda_graphs else {"cuda_graphs": False}))
         except (BackendUnavailableError, MissingExtraError) as error:
             raise ImportError(str(error)) from error
         self._runtime = TimedRuntime(opened, self._after)
