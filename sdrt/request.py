@@ -7,13 +7,21 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple, Self, get_args
 
 from sdrt.errors import InputError, UnknownNameError
 from sdrt.manifest import Conditioning, Manifest
 from sdrt.picture_settings import MASK_BLUR, NO_SIDES, PictureSettings
 from sdrt.prompt import PartPlan, Syntax, plan_prompt
-from sdrt.samplers import SamplerTable, SigmaSchedule, Spacing, compile_sampler, find_sampler
+from sdrt.samplers import (
+    SamplerTable,
+    SigmaSchedule,
+    Spacing,
+    compile_sampler,
+    find_sampler,
+    given_levels,
+    schedule_name,
+)
 from sdrt.source_images import Alpha, Fit, Sides
 
 MAX_PIXELS = 2048 * 2048
@@ -39,6 +47,8 @@ class Request:
     """A complete, valid request. width, height: pixels; picture i of `count` uses seed + i.
 
     spacing, sigma_schedule, eta: None, `plain` and None where the sampler has no choice.
+    schedule: noise levels by a name of `sdrt.samplers.SCHEDULES`, as AUTOMATIC1111 or ComfyUI lay them, in
+    place of spacing and sigma_schedule; sigmas: the levels one by one, falling to 0.
     guidance_interval: the part of the steps that is guided, of 0 to 1; the others run no negative prompt.
     deep_cache: of so many evaluations one runs the whole U-Net, others reuse its deep features; 1 is none.
     clip_skip: the layer of the text encoder whose states are used, counted from the last, 1.
@@ -78,11 +88,18 @@ class Request:
     blend: tuple[tuple[str, float], ...] = ()
     variation_seed: int | None = None
     variation_strength: float = 0.0
+    schedule: str | None = None
+    sigmas: tuple[float, ...] = ()
 
     @property
     def title(self) -> str:
         """What it is to show, in words: the prompt, or those that are blended."""
         return self.prompt or ", ".join(text for text, _ in self.blend)
+
+    @property
+    def has_levels(self) -> bool:
+        """Whether its noise levels are named or listed, rather than the model's."""
+        return self.schedule is not None or bool(self.sigmas)
 
     @property
     def strength(self) -> float:
@@ -124,9 +141,11 @@ class Request:
             manifest.schedule,
             self.steps,
             spacing=self.spacing,
-            sigma_schedule=self.sigma_schedule,
+            sigma_schedule=None if self.has_levels else self.sigma_schedule,
             eta=self.eta,
             start=self.start_step,
+            levels=self.sigmas or self.schedule,
+            model="sd1" if manifest.conditioning.time_ids is None else "sdxl",
         )
 
 
@@ -161,6 +180,8 @@ def resolve_request(
     blend: Sequence[tuple[str, float]] = (),
     variation_seed: int | None = None,
     variation_strength: float | None = None,
+    schedule: str | None = None,
+    sigmas: tuple[float, ...] = (),
     limits: bool = True,
 ) -> Request:
     """Fill in the model's defaults for what is None, and check the whole.
@@ -188,14 +209,19 @@ def resolve_request(
     )
     picture.check(manifest)
     width, height = picture.size(manifest, width, height)
+    steps_asked = steps
     steps = _at_least_one("steps", defaults.steps if steps is None else steps)
     if sampler is None:
         sampler = defaults.sampler
     found, named = find_sampler(sampler)
-    schedule = manifest.schedule
-    inherited = schedule.sigma_schedule if found.has_sigma_schedules else "plain"
-    if spacing is None and len(found.spacings) > 1:
-        spacing = schedule.timestep_spacing
+    trained = manifest.schedule
+    inherited = trained.sigma_schedule if found.has_sigma_schedules else "plain"
+    if schedule is not None or sigmas:
+        levels = _Levels.asked(schedule, sigmas, steps_asked, spacing, sigma_schedule or named)
+        schedule, sigmas, inherited, named = levels.schedule, levels.sigmas, "plain", None
+        steps = levels.steps or steps
+    elif spacing is None and len(found.spacings) > 1:
+        spacing = trained.timestep_spacing
     request = Request(
         prompt=prompt,
         negative_prompt=negative_prompt,
@@ -224,6 +250,8 @@ def resolve_request(
         blend=_blend(prompt, blend),
         variation_seed=variation_seed,
         variation_strength=_variation(variation_seed, variation_strength),
+        schedule=schedule,
+        sigmas=sigmas,
     )
     if not math.isfinite(request.guidance_scale):
         raise InputError(f"guidance is {request.guidance_scale}; expected a finite number, 1 for no guidance")
@@ -242,6 +270,41 @@ def resolve_request(
     request.compile(manifest)  # an impossible combination of sampler, steps and spacing shows here
     request.prompts()  # what passes a bound of the language shows here
     return request
+
+
+class _Levels(NamedTuple):
+    """Noise levels by name or one by one. steps: as many as levels are listed; None leaves them open."""
+
+    schedule: str | None
+    sigmas: tuple[float, ...]
+    steps: int | None
+
+    @classmethod
+    def asked(
+        cls,
+        schedule: str | None,
+        sigmas: Sequence[float],
+        steps: int | None,
+        spacing: Spacing | None,
+        sigma_schedule: SigmaSchedule | None,
+    ) -> Self:
+        """Raise InputError if two settings say where the levels lie, or none of it is a list of levels."""
+        rivals = [f"spacing {spacing}"] if spacing is not None else []
+        # what a picture says of its own levels is plain, and no rival
+        rivals += [f"{sigma_schedule} noise levels"] if sigma_schedule not in (None, "plain") else []
+        if schedule is not None and sigmas:
+            raise InputError("--schedule and --sigmas both say where the noise levels lie; leave one out")
+        if rivals:
+            option = "--sigmas" if sigmas else f"--schedule {schedule}"
+            raise InputError(f"{option} says where the noise levels lie; leave {' and '.join(rivals)} out")
+        if schedule is not None:
+            return cls(schedule_name(schedule), (), None)
+        levels = given_levels(sigmas).sigmas
+        if steps not in (None, len(levels) - 1):
+            raise InputError(
+                f"--sigmas has {len(levels) - 1} steps, and steps is {steps}; leave one of them out"
+            )
+        return cls(None, levels, len(levels) - 1)
 
 
 def _check_unicode(text: str, called: str) -> None:

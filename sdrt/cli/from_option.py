@@ -36,8 +36,13 @@ from_option = Section(
 
 # what an option says instead of the picture beside what is called like it
 _INSTEAD = {
-    "sampler": ("sigma_schedule", "spacing", "eta"),
-    "karras": ("sigma_schedule",),
+    "sampler": ("sigma_schedule", "spacing", "eta", "schedule", "sigmas"),
+    "karras": ("sigma_schedule", "schedule", "sigmas"),
+    "sigma_schedule": ("schedule", "sigmas"),
+    "spacing": ("schedule", "sigmas"),
+    "schedule": ("sigma_schedule", "spacing", "sigmas"),
+    "sigmas": ("sigma_schedule", "spacing", "schedule", "steps", "start_step"),
+    "steps": ("sigmas",),
     "strength": ("start_step",),
     "prompt": ("blend",),
     "blend": ("prompt",),

@@ -28,7 +28,8 @@ _OTHER_WORDS: Mapping[str, str] = MappingProxyType(
         "cfg": "guidance_scale",
         "cfg_scale": "guidance_scale",
         "sampler_name": "sampler",
-        "schedule_type": "sigma_schedule",
+        "schedule_type": "schedule",
+        "scheduler": "schedule",
         "n_iter": "count",
         "subseed": "variation_seed",
         "subseed_strength": "variation_strength",
@@ -42,6 +43,8 @@ _RIVALS: Mapping[str, tuple[str, Any]] = MappingProxyType(
         "start_step": ("strength", None),
         "prompt": ("blend", ""),
         "blend": ("prompt", ()),
+        "schedule": ("sigmas", ()),
+        "sigmas": ("schedule", None),
     }
 )
 # what stands for the whole run, not for a picture

@@ -11,7 +11,7 @@ from sdrt.errors import InputError
 from sdrt.metadata.checked import MAX_TEXT, few, file_name, plain, shown, typed
 from sdrt.metadata.parameters import parse_parameters
 from sdrt.metadata.recorded import EmbeddingFile, LoraFile, ModelName, NamedFile, RecordedSettings
-from sdrt.metadata.sampling import draws_noise, in_our_words
+from sdrt.metadata.sampling import draws_noise, of_automatic1111, of_sdrt
 
 _NUMBERS = {  # key -> keyword, type
     "Steps": ("steps", int),
@@ -139,7 +139,8 @@ class _Reader:
             self.wanted["width"] = self.wanted["height"] = f"Size is {shown(text)}, which is no size"
 
     def _sampler(self) -> None:
-        found = in_our_words(self.fields.get("Sampler", "Euler"), self.fields.get("Schedule type"))
+        read = of_sdrt if self.ours else of_automatic1111
+        found = read(self.fields.get("Sampler", "Euler"), self.fields.get("Schedule type"))
         self.settings |= found.settings
         self.notes += found.notes
         self.wanted |= found.wanted

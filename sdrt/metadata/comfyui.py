@@ -12,7 +12,7 @@ from sdrt.errors import InputError
 from sdrt.metadata.checked import few, file_name, json_object, shown, typed
 from sdrt.metadata.comfyui_graph import Graph, Node, inputs, kind
 from sdrt.metadata.recorded import LoraFile, ModelName, NamedFile, RecordedSettings
-from sdrt.metadata.sampling import draws_noise, in_our_words
+from sdrt.metadata.sampling import draws_noise, of_comfyui
 
 _SAVING = ("SaveImage", "PreviewImage")
 _SAMPLERS = ("KSampler", "KSamplerAdvanced")
@@ -100,7 +100,7 @@ class _Reader:
 
     def _sampling(self, sampler: Node) -> None:
         name: str = self._value(sampler, "sampler_name", str)
-        found = in_our_words(name, self._value(sampler, "scheduler", str))
+        found = of_comfyui(name, self._value(sampler, "scheduler", str))
         self.settings |= found.settings
         self.notes += found.notes
         self.wanted |= found.wanted

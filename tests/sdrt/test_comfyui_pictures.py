@@ -26,8 +26,7 @@ def test_the_default_workflow(told):
         "steps": 20,
         "guidance_scale": 8.0,
         "sampler": "euler",
-        "sigma_schedule": "plain",
-        "spacing": "linspace",
+        "schedule": "comfyui:normal",
         "width": 512,
         "height": 448,
     }
@@ -45,17 +44,22 @@ def test_links_decide_and_not_the_order(told):
 @pytest.mark.parametrize(
     ("sampler", "scheduler", "expected"),
     [
-        ("dpmpp_2m", "karras", ("dpmpp_2m", "karras", "linspace")),
-        ("dpmpp_2m_sde_gpu", "exponential", ("dpmpp_2m_sde", "exponential", "linspace")),
-        ("euler_ancestral", "normal", ("euler_a", "plain", "linspace")),
-        ("uni_pc", "simple", ("unipc", "plain", "leading")),
-        ("heun", "sgm_uniform", ("heun", "plain", "trailing")),
-        ("lms", "ddim_uniform", ("lms", "plain", "leading")),
+        ("dpmpp_2m", "karras", ("dpmpp_2m", "comfyui:karras")),
+        ("dpmpp_2m_sde_gpu", "exponential", ("dpmpp_2m_sde", "comfyui:exponential")),
+        ("euler_ancestral", "normal", ("euler_a", "comfyui:normal")),
+        ("uni_pc", "simple", ("unipc_bh1_3", "comfyui:simple")),
+        ("uni_pc_bh2", "beta", ("unipc_3", "comfyui:beta")),
+        ("ddim", "sgm_uniform", ("euler", "comfyui:sgm_uniform")),
+        ("ddpm", "normal", ("euler_a", "comfyui:normal")),
+        ("deis", "kl_optimal", ("deis_3", "comfyui:kl_optimal")),
+        ("heun", "linear_quadratic", ("heun", "comfyui:linear_quadratic")),
+        ("lms", "ddim_uniform", ("lms", "comfyui:ddim_uniform")),
     ],
 )
 def test_samplers(told, sampler, scheduler, expected):
     settings = told(n3_sampler_name=sampler, n3_scheduler=scheduler).settings
-    assert (settings["sampler"], settings["sigma_schedule"], settings["spacing"]) == expected
+    assert (settings["sampler"], settings["schedule"]) == expected
+    assert "spacing" not in settings and "sigma_schedule" not in settings
 
 
 def test_weights_are_kept_and_brackets_are_text(told):
@@ -168,6 +172,6 @@ def test_makes_a_picture(sdrt_main, tmp_path, pipeline):
     result = sdrt_main("generate", "--from", "x.png", "-m", "demo", "-o", "y.png")
     assert result.code == 0, result.err
     expected = pipeline.generate(
-        "a red star", steps=3, sampler="euler", spacing="linspace", guidance_scale=2, seed=8566257
+        "a red star", steps=3, sampler="euler", schedule="comfyui:normal", guidance_scale=2, seed=8566257
     )
     np.testing.assert_array_equal(Image.open("y.png"), expected[0].pixels)
