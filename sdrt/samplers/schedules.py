@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -64,11 +64,13 @@ Rule = Callable[[Training, int, Model], Array]  # n levels or so, falling, witho
 class Levels:
     """Where a run goes: sigmas, falling, the last where it ends, mostly 0.
 
-    comfyui: whole timesteps, and pure noise scaled as ComfyUI does.
+    comfyui: whole timesteps, as ComfyUI tells the network. unit_variance: pure noise is scaled by
+    sqrt(1 + sigma^2), as pictures with noise are, rather than by sigma.
     """
 
     sigmas: tuple[float, ...]
     comfyui: bool = False
+    unit_variance: bool = False
 
     def timestep(self, training: Training, sigma: float) -> float:
         """What the network is told at a noise level."""
@@ -83,7 +85,7 @@ class Levels:
         first = self.sigmas[0]
         most = training.ends[1]
         full = first > most or math.isclose(first, most, rel_tol=_CLOSE)
-        return math.hypot(first, 1.0) if self.comfyui and full else first
+        return math.hypot(first, 1.0) if self.unit_variance and full else first
 
 
 def named_levels(name: str, training: Training, steps: int, model: Model) -> Levels:
@@ -99,7 +101,11 @@ def named_levels(name: str, training: Training, steps: int, model: Model) -> Lev
     sigmas = rule(training, steps, model).astype(np.float32)
     if own not in _TO_THE_END or comfyui:
         sigmas = np.append(sigmas, np.float32(0.0))
-    return Levels(sigmas=tuple(float(one) for one in sigmas), comfyui=comfyui)
+    return Levels(
+        sigmas=tuple(float(one) for one in sigmas),
+        comfyui=comfyui,
+        unit_variance=comfyui or own == "time_uniform",
+    )
 
 
 def given_levels(sigmas: Sequence[float]) -> Levels:
@@ -121,7 +127,7 @@ def given_levels(sigmas: Sequence[float]) -> Levels:
 
 def without_penultimate(levels: Levels) -> Levels:
     """The levels without the last before the end: of n + 1 laid for n steps."""
-    return Levels(sigmas=(*levels.sigmas[:-2], levels.sigmas[-1]), comfyui=levels.comfyui)
+    return replace(levels, sigmas=(*levels.sigmas[:-2], levels.sigmas[-1]))
 
 
 def schedule_name(name: str) -> str:
