@@ -47,6 +47,7 @@ class Request:
     """A complete, valid request. width, height: pixels; picture i of `count` uses seed + i.
 
     spacing, sigma_schedule, eta: None, `plain` and None where the sampler has no choice.
+    zero_negative: guide away from text states of zero rather than from those of a negative prompt.
     schedule: noise levels by a name of `sdrt.samplers.SCHEDULES`, as AUTOMATIC1111 or ComfyUI lay them, in
     place of spacing and sigma_schedule; sigmas: the levels one by one, falling to 0.
     guidance_interval: the part of the steps that is guided, of 0 to 1; the others run no negative prompt.
@@ -90,6 +91,7 @@ class Request:
     variation_strength: float = 0.0
     schedule: str | None = None
     sigmas: tuple[float, ...] = ()
+    zero_negative: bool = False
 
     @property
     def title(self) -> str:
@@ -182,6 +184,7 @@ def resolve_request(
     variation_strength: float | None = None,
     schedule: str | None = None,
     sigmas: tuple[float, ...] = (),
+    zero_negative: bool = False,
     limits: bool = True,
 ) -> Request:
     """Fill in the model's defaults for what is None, and check the whole.
@@ -196,6 +199,8 @@ def resolve_request(
     defaults = manifest.defaults
     if manifest.conditioning.guidance_embedding is not None and negative_prompt:
         raise InputError("this model has its guidance built in and takes no negative prompt; leave it out")
+    if zero_negative and negative_prompt:
+        raise InputError("--zero-negative stands for a negative prompt; leave one of them out")
     picture = PictureSettings(
         init_image=None if init_image is None else Path(init_image),
         strength=strength,
@@ -252,6 +257,7 @@ def resolve_request(
         variation_strength=_variation(variation_seed, variation_strength),
         schedule=schedule,
         sigmas=sigmas,
+        zero_negative=zero_negative,
     )
     if not math.isfinite(request.guidance_scale):
         raise InputError(f"guidance is {request.guidance_scale}; expected a finite number, 1 for no guidance")

@@ -43,4 +43,5 @@ class Settings(TypedDict, total=False):
     variation_strength: float | None
     schedule: str | None
     sigmas: tuple[float, ...]
+    zero_negative: bool
     limits: bool

@@ -66,7 +66,7 @@ class Again:
         from sdrt.metadata.reading import settings_of
 
         found = read_texts(path)
-        made = settings_of(found.texts, str(path))
+        made = settings_of(found, str(path))
         if made is None:
             raise InputError(f"{path} does not say how it was made; `sdrt info {path}` shows what it says")
         again = cls(path, made, found.pixels, _given())

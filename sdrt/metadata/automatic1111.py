@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from sdrt.errors import InputError
 from sdrt.metadata.checked import MAX_TEXT, few, file_name, plain, shown, typed
 from sdrt.metadata.parameters import parse_parameters
@@ -36,9 +38,19 @@ _KNOWN = {
     ),
     *("Model", "Model hash", "Lora hashes", "TI hashes", "Hashes", "Init image hash", "VAE", "VAE hash"),
     *("RNG", "ENSD", "Eta", "Batch size", "Batch pos", "Version", "User", "Module 1"),
+    "Civitai resources",
 }
 _SIZE = re.compile(r"(\d{1,6})x(\d{1,6})")
+# a name may hold commas and brackets: it ends where a hash follows
+_HASHED = re.compile(r"\s*([^:]+):\s*([0-9a-fA-F]{8,64})\s*(?:,|$)")
 _TAG = re.compile(r"<(\w{1,20}):([^<>]{1,300})>")
+
+
+class _Resource(msgspec.Struct):
+    type: str = ""
+    modelName: str = ""  # noqa: N815, Civitai's name
+    modelVersionId: int = 0  # noqa: N815
+    weight: float | None = None
 
 
 def read_parameters(text: str) -> RecordedSettings:
@@ -71,6 +83,7 @@ class _Reader:
         self._size()
         self._sampler()
         self._picture()
+        self._resources()
         self._unread()
         model, digest = self.fields.get("Model"), self.fields.get("Model hash")
         return RecordedSettings(
@@ -184,6 +197,25 @@ class _Reader:
         run += self.settings.get("sampler") not in ("ddim", "pndm")
         self.settings["start_step"] = max(steps - run, 0)
 
+    def _resources(self) -> None:
+        """Civitai's list of what was used, which names neither file nor hash."""
+        try:
+            found = msgspec.json.decode(self.fields.get("Civitai resources", "[]"), type=list[_Resource])
+        except msgspec.DecodeError:
+            self.notes.append("its Civitai resources are no list that can be read")
+            return
+        for one in found:
+            if one.type in ("lora", "lycoris", "dora"):
+                weight = "" if one.weight is None else f" with the weight {one.weight:g}"
+                name = one.modelName or f"model version {one.modelVersionId}"
+                self.notes.append(
+                    f"it was made with the LoRA {shown(name)} of Civitai{weight}; give it with --lora"
+                )
+            elif one.type in ("embed", "embedding", "textualinversion"):
+                self.notes.append(
+                    f"it was made with the embedding {shown(one.modelName)}; give it with --textual-inversion"
+                )
+
     def _unread(self) -> None:
         known = _KNOWN | _NUMBERS.keys()
         left = [key for key in self.fields if key not in known and not key.startswith("Hires")]
@@ -196,7 +228,5 @@ class _Reader:
 
 def _hashes(text: str) -> Iterator[tuple[str, str]]:
     """`name: 0123456789ab, other: ...`, which names a file and the first digits of a hash."""
-    for pair in text.split(","):
-        name, _, digest = pair.rpartition(":")
-        if name.strip() and re.fullmatch(r"[0-9a-fA-F]{8,64}", digest.strip()):
-            yield name.strip(), digest.strip().lower()
+    for name, digest in _HASHED.findall(text):
+        yield name.strip(), digest.lower()

@@ -10,6 +10,7 @@ from foreign_pictures import PIXELS, picture
 from PIL import Image
 
 from sdrt.bundle import DEMO
+from sdrt.errors import InputError
 from sdrt.manifest import FILE_NAME, read
 from sdrt.metadata import NamedFile, model_hash, read_settings
 
@@ -276,3 +277,62 @@ def test_a_model_that_is_not_here(refused, tmp_path):
     text = "a\nSteps: 3, Sampler: Euler, Model: dreamshaper, Model hash: 879db523c3"
     picture(tmp_path / "x.png", parameters=text)
     refused("generate", "--from", "x.png", says=("'dreamshaper' (hash 879db523c3)", "sdrt export", "-m"))
+
+
+LINE = "Steps: 3, Sampler: Euler, CFG scale: 2, Seed: 5, Size: 64x64, RNG: CPU"
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt", "negative"),
+    [
+        (f"Negative prompt: small\n{LINE}", "", "small"),
+        (f"Negative prompt:small\n{LINE}", "", "small"),
+        (f"a cat\r\nNegative prompt: small\r\n{LINE}", "a cat", "small"),
+        (f"a cat\nNegative prompt: small\n{LINE.replace(': ', ':').replace(', ', ',')}", "a cat", "small"),
+        (LINE, "", ""),
+    ],
+)
+def test_texts_that_others_lay_out(tmp_path, text, prompt, negative):
+    found = read_settings(picture(tmp_path / "x.png", parameters=text))
+    assert (found.settings["prompt"], found.settings["negative_prompt"]) == (prompt, negative)
+    assert (found.settings["steps"], found.settings["seed"], found.settings["width"]) == (3, 5, 64)
+    assert found.notes == ()
+
+
+def test_resources_of_civitai(told):
+    resources = (
+        '[{"type":"checkpoint","modelVersionId":1,"modelName":"x, y","modelVersionName":"v1"},'
+        '{"type":"lora","weight":0.65,"modelVersionId":2,"modelName":"A [fine] style, really"}]'
+    )
+    found = told(rest=f", RNG: CPU, Civitai resources: {resources}, Civitai metadata: {{}}, Clip skip: 2")
+    first, second = found.notes
+    assert "A [fine] style, really" in first and "0.65" in first
+    assert "Civitai metadata" in second
+    assert found.settings["clip_skip"] == 2, "what follows is read too"
+
+
+def test_hashes_of_loras_with_odd_names(told):
+    rest = ', Lora hashes: "a, b [c]: 0123456789ab, (d): abcdef012345", RNG: CPU'
+    found = told("x <lora:a, b [c]:0.5> <lora:(d):1>", rest)
+    assert [(one.file.name, one.file.sha256, one.weight) for one in found.loras] == [
+        ("a, b [c]", "0123456789ab", 0.5),
+        ("(d)", "abcdef012345", 1.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("texts", "program"),
+    [
+        (
+            {"parameters": '{"prompt": "a", "metadata_scheme": "fooocus"}', "fooocus_scheme": "fooocus"},
+            "Fooocus",
+        ),
+        ({"Software": "NovelAI", "Comment": '{"prompt": "a"}'}, "NovelAI"),
+        ({"parameters": '{"sui_image_params": {"prompt": "a"}}'}, "SwarmUI"),
+        ({"workflow": '{"nodes": []}'}, "ComfyUI"),
+    ],
+)
+def test_pictures_of_programs_that_are_not_read_say_whose_they_are(tmp_path, texts, program):
+    with pytest.raises(InputError) as refused:
+        read_settings(picture(tmp_path / "x.png", **texts))
+    assert f"was made by {program}" in str(refused.value)

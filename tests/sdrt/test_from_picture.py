@@ -68,6 +68,7 @@ TWENTY = [
     ("a red star", "--sampler", "unipc", "--spacing", "trailing"),
     ("a red star", "--sampler", "DPM++ 2M", "--schedule", "SGM Uniform"),
     ("a red star", "--sampler", "uni_pc_bh2_3", "--schedule", "comfyui:beta"),
+    ("a red star", "--start-step", "1", "--zero-negative"),
     ("a red star", "--sampler", "heun", "--sigmas", "12,3.3,1"),
     ("a red star", "--sampler", "lcm", "-g", "1"),
     ("a red star", "--sampler", "ddim", "--eta", "1"),
@@ -134,6 +135,7 @@ def test_every_field_of_a_request_is_written_and_read(tmp_path, name):
         "variation_strength": 0.3,
         "schedule": "comfyui:beta",
         "sigmas": (1.0, 0.5, 0.0),
+        "zero_negative": True,
     }
     request = Request(**changed)
     assert changed.keys() == {one.name for one in dataclasses.fields(Request)}, "say a value of the new field"
