@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Self, get_args
 
 from sdrt.errors import InputError, UnknownNameError
+from sdrt.lora.tags import TAG
 from sdrt.manifest import Conditioning, Manifest
 from sdrt.picture_settings import MASK_BLUR, NO_SIDES, PictureSettings
 from sdrt.prompt import PartPlan, Syntax, plan_prompt
@@ -269,6 +270,9 @@ def resolve_request(
         raise UnknownNameError("prompt syntax", prompt_syntax, get_args(Syntax))
     for encoder in manifest.text:
         encoder.layer(request.clip_skip)
+    if prompt_syntax == "a1111":
+        for text in (prompt, negative_prompt, *(text for text, _ in request.blend)):
+            _check_tags(text)
     _check_unicode(prompt, "prompt")
     _check_unicode(negative_prompt, "negative prompt")
     for text, _ in request.blend:
@@ -320,6 +324,16 @@ def _check_unicode(text: str, called: str) -> None:
         raise InputError(
             f"the {called} is not valid Unicode: remove the lone surrogate at position {error.start}"
         ) from None
+
+
+def _check_tags(text: str) -> None:
+    """LoRAs are part of a loaded model, and whoever loads it takes them out of the prompts."""
+    found = TAG.search(text)
+    if found is not None:
+        raise InputError(
+            f"{found[0]} is loaded with the model: Pipeline.load(loras=[(file, weight)]); take it out of the "
+            "prompt, or read that as text with the prompt syntax plain"
+        )
 
 
 def _blend(prompt: str, asked: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 
 from sdrt.cli.from_option import Again, from_option
 from sdrt.cli.job_run import JobRun
+from sdrt.cli.lora_tags import take_lora_tags
 from sdrt.cli.many_options import ManyOptions, many_options
 from sdrt.cli.model_options import ModelOptions, model_options
 from sdrt.cli.output_options import output_options
@@ -77,7 +79,9 @@ def generate(
         source.warn(manifest)
     with status() as progress:
         progress("checking what is asked for")
-        requests, jobs = resolve_jobs(manifest, many.asked(settings, output), output)
+        asked, tagged = take_lora_tags(many.asked(settings, output), model.bundle(), model.lora_dirs)
+        model = replace(model, loras=(*model.loras, *tagged))
+        requests, jobs = resolve_jobs(manifest, asked, output)
         watched = [job.request for job in jobs]
         watcher = watch.watcher(manifest, watched, in_one=many.interpolate is not None)
         pipeline = model.load(manifest, jobs[0].request.width, jobs[0].request.height, progress)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from sdrt.errors import InputError
+from sdrt.lora.tags import TAG, LoraTag
 from sdrt.metadata.checked import MAX_TEXT, few, file_name, plain, shown, typed
 from sdrt.metadata.parameters import parse_parameters
 from sdrt.metadata.recorded import EmbeddingFile, LoraFile, ModelName, NamedFile, RecordedSettings
@@ -43,7 +44,6 @@ _KNOWN = {
 _SIZE = re.compile(r"(\d{1,6})x(\d{1,6})")
 # a name may hold commas and brackets: it ends where a hash follows
 _HASHED = re.compile(r"\s*([^:]+):\s*([0-9a-fA-F]{8,64})\s*(?:,|$)")
-_TAG = re.compile(r"<(\w{1,20}):([^<>]{1,300})>")
 
 
 class _Resource(msgspec.Struct):
@@ -103,23 +103,19 @@ class _Reader:
         hashes = dict(_hashes(self.fields.get("Lora hashes", "")))
         for keyword, key in (("prompt", "Prompt"), ("negative_prompt", "Negative prompt")):
             text = self.fields.get(key, "")
-            for kind, inside in _TAG.findall(text):
+            for kind, inside in TAG.findall(text):
                 self._tag(kind.lower(), inside, hashes)
-            self.settings[keyword] = _TAG.sub("", text)
+            self.settings[keyword] = TAG.sub("", text)
         for name in sorted(hashes.keys() - self._tagged):
             self._lora(name, 1.0, hashes[name])
             self.notes.append(f"the weight of the LoRA {shown(name)} is not said: 1, unless --lora says it")
 
     def _tag(self, kind: str, inside: str, hashes: Mapping[str, str]) -> None:
-        name, *numbers = inside.split(":")
         if kind not in ("lora", "lyco"):
             self.notes.append(f"{shown(f'<{kind}:{inside}>')} is not carried over")
             return
-        try:
-            weights = [float(number.rpartition("=")[2]) for number in numbers] or [1.0]
-        except ValueError:
-            weights = [math.nan]
-        text, weight = weights[0], weights[:2][-1]  # the text encoder's, the U-Net's
+        tag = LoraTag.parse(inside)
+        name, text, weight = tag.name, tag.text_weight, tag.weight
         if not math.isfinite(weight):
             self.wanted["loras"] = f"the weight of the LoRA in {shown(f'<{kind}:{inside}>')} is no number"
             return
