@@ -107,7 +107,7 @@ def test_pictures_of_a_run_have_the_same(sdrt_main, lora, tmp_path, expected):
 
 
 def test_the_library_says_how_loras_are_loaded(pipeline):
-    with pytest.raises(InputError, match="Pipeline.load"):
+    with pytest.raises(InputError, match=r"Pipeline\.load"):
         pipeline.request("a <lora:x:1>")
 
 

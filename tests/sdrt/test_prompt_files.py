@@ -65,8 +65,9 @@ def test_text(read):
         ("a cat --guidance-interval 0 0.6", {"prompt": "a cat", "guidance_interval": (0.0, 0.6)}),
         ("a cat --schedule-type Karras", {"prompt": "a cat", "schedule": "Karras"}),
         (
-            '--prompt "a cat" --batch_size 2 --n_iter 3 --subseed 4 --subseed_strength 0.5 --outpath_samples x '
-            "--do_not_save_grid true --restore_faces false --tiling false --seed_resize_from_w -1",
+            '--prompt "a cat" --batch_size 2 --n_iter 3 --subseed 4 --subseed_strength 0.5 '
+            "--outpath_samples x --do_not_save_grid true --restore_faces false "
+            "--tiling false --seed_resize_from_w -1",
             {"prompt": "a cat", "count": 6, "variation_seed": 4, "variation_strength": 0.5},
         ),
         ("a cat --batch_size 4", {"prompt": "a cat", "count": 4}),
