@@ -6,14 +6,18 @@ import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, get_args
+
+import numpy as np
 
 from sdrt.errors import InputError, UnknownNameError
 from sdrt.manifest import Conditioning, Manifest
 from sdrt.picture_settings import MASK_BLUR, NO_SIDES, PictureSettings
 from sdrt.prompt import PartPlan, Syntax, plan_prompt
 from sdrt.samplers import SamplerTable, SigmaSchedule, Spacing, compile_sampler, find_sampler
+from sdrt.samplers.schedule import NoiseSchedule
 from sdrt.source_images import Alpha, Fit, Sides
 
 MAX_PIXELS = 2048 * 2048
@@ -118,16 +122,36 @@ class Request:
         )
 
     def compile(self, manifest: Manifest) -> SamplerTable:
-        """The sampler's table for this model."""
-        return compile_sampler(
+        """The sampler's table for this model, its arrays read-only: equal requests share one."""
+        return _table(
             self.sampler,
             manifest.schedule,
             self.steps,
-            spacing=self.spacing,
-            sigma_schedule=self.sigma_schedule,
-            eta=self.eta,
-            start=self.start_step,
+            self.spacing,
+            self.sigma_schedule,
+            self.eta,
+            self.start_step,
         )
+
+
+@lru_cache(maxsize=64)
+def _table(
+    sampler: str,
+    schedule: NoiseSchedule,
+    steps: int,
+    spacing: Spacing | None,
+    sigma_schedule: SigmaSchedule,
+    eta: float | None,
+    start: int,
+) -> SamplerTable:
+    """Compile once for a file of prompts, whose lines mostly share it: 1.1 of the 1.3 ms to check a line."""
+    table = compile_sampler(
+        sampler, schedule, steps, spacing=spacing, sigma_schedule=sigma_schedule, eta=eta, start=start
+    )
+    for array in vars(table).values():
+        if isinstance(array, np.ndarray):
+            array.setflags(write=False)
+    return table
 
 
 def resolve_request(
