@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdrt.errors import InputError
+from sdrt.strict_json import read_json
 
 _ITEMSIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _MAX_HEADER = 100_000_000
 _MAX_NAME = 1000
+_MAX_AXES, _MAX_AXIS = 8, 2**31 - 1  # numpy multiplies them even where one is zero
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _LFS_START = b"version https://git-lfs"
@@ -89,9 +91,11 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
     if start == _LFS_START:
         raise InputError(f"{path} is a git-lfs pointer, not the file itself; fetch it with: git lfs pull")
     try:
-        header = json.loads(text)
-    except (ValueError, RecursionError):
+        header = read_json(text)
+    except (json.JSONDecodeError, UnicodeDecodeError):
         header = None
+    except ValueError as error:
+        raise InputError(f"{path} has no valid header: {error}; download it again") from None
     if not isinstance(header, dict):
         raise InputError(f"{path} is truncated or no .safetensors file; download it again")
     return header, 8 + length, size
@@ -112,7 +116,9 @@ def _check_header(
                 raise InputError(f"{path} has no valid header; download it again")
         if dtype not in _ITEMSIZES:
             raise InputError(f"{name} in {path} is of type {dtype}; sdrt reads {', '.join(_ITEMSIZES)}")
-        whole = all(type(axis) is int and axis >= 0 for axis in shape)
+        whole = len(shape) <= _MAX_AXES and all(
+            type(axis) is int and 0 <= axis <= _MAX_AXIS for axis in shape
+        )
         if not whole or first < 0 or last - first != prod(shape) * _ITEMSIZES[dtype]:
             raise InputError(f"{path} has no valid header: {name} is amiss; download it again")
         if data_start + last > size:

@@ -12,6 +12,7 @@ import click
 from sdrt.cli.lora_option import parse_lora
 from sdrt.cli.model_options import ModelOptions
 from sdrt.cli.sections import Section
+from sdrt.cli.terminal import echo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,7 +121,7 @@ class Again:
     def warn(self, manifest: Manifest) -> None:
         """Say what of the picture is not carried over."""
         for note in self.notes(manifest):
-            click.echo(f"Warning: {self.path}: {note}", err=True)
+            echo(f"Warning: {self.path}: {note}", err=True)
 
     def notes(self, manifest: Manifest) -> list[str]:
         """What of the picture is not carried over, a line each."""

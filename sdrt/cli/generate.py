@@ -26,6 +26,7 @@ from sdrt.cli.sampler_options import asked_sigma_schedule
 from sdrt.cli.sampling_options import sampling_options
 from sdrt.cli.sections import SectionedCommand
 from sdrt.cli.status import status
+from sdrt.cli.terminal import echo, echo_json, echo_path
 from sdrt.cli.watch_options import WatchOptions, watch_options
 from sdrt.image_files import check_output
 
@@ -96,19 +97,19 @@ def generate(
     with progress_bar(run.requests) as on_step:
         for path in run.paths(on_step):
             if not as_json:
-                click.echo(path)
+                echo_path(path)
     sheet_file = None if sheet_path is None else run.save_sheet(sheet_path)
     watcher.end()
     if not as_json:
         for path in (*filter(None, [sheet_file]), *watcher.written):
-            click.echo(path)
+            echo_path(path)
     request = None if many.several else requests[0]
     finished = time.perf_counter()
     if as_json:
         seconds = {"load": loaded - started, "generate": finished - loaded}
         compared = {} if source is None else {"from": source.describe(manifest, run.first)}
-        click.echo(json_of(run, request, sheet_file, seconds, compared))
+        echo_json(json_of(run, request, sheet_file, seconds, compared))
     elif source is not None and not many.several:
-        click.echo(source.verdict(run.first), err=True)
+        echo(source.verdict(run.first), err=True)
     elif sys.stderr.isatty():
-        click.echo(f"{summary_of(run, request)}, {finished - loaded:.2f} s", err=True)
+        echo(f"{summary_of(run, request)}, {finished - loaded:.2f} s", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from sdrt.errors import InputError
 from sdrt.lora.targets import Target
 from sdrt.safetensors_file import SafetensorsFile
+from sdrt.strict_json import read_json
 
 # where diffusers writes PEFT's configs, as one JSON object with `unet.` and so on before the names
 _CONFIGS = "lora_adapter_metadata"
@@ -23,8 +23,8 @@ class Scales:
         """Raises InputError if the configs in its metadata are no JSON object."""
         self._file = file
         try:
-            self._configs: Any = json.loads(file.metadata.get(_CONFIGS, "{}"))
-        except (ValueError, RecursionError):
+            self._configs: Any = read_json(file.metadata.get(_CONFIGS, "{}"))
+        except ValueError:
             self._configs = None
         if not isinstance(self._configs, dict):
             raise InputError(f"{_CONFIGS} in the metadata of {file.path} is no JSON object")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 
 from sdrt.errors import InputError, UnknownNameError
 from sdrt.many.setting_words import find_setting, is_ignored, read_setting
+from sdrt.strict_json import read_json
 
 STANDARD_INPUT = Path("-")
 _MAX_BYTES = 64 * 2**20
@@ -161,9 +161,9 @@ def _json_lines(name: str, text: str) -> Iterator[tuple[int, _Fields]]:
         if not line.strip():
             continue
         try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            said = getattr(error, "msg", "it is nested too deeply")
+            fields = read_json(line, nul=True, constants=True)
+        except ValueError as error:
+            said = getattr(error, "msg", error)
             raise InputError(f"{name}, line {number}: this is no JSON: {said}") from None
         if not isinstance(fields, dict):
             raise InputError(f'{name}, line {number}: expected an object, as {{"prompt": "a cat"}}')

@@ -79,14 +79,20 @@ class _Reader:
 
     def _sampler_of_the_picture(self) -> Node:
         found: dict[int, Node] = {}
+        followed: set[int] = set()  # nodes behind savers before: there may be thousands over one chain
         for saving in self.graph.of(*_SAVING):
+            chain: list[int] = []
             for node in self.graph.chain(self.graph.linked(saving, "images"), "images", "image"):
+                if id(node) in followed:
+                    break
+                chain.append(id(node))
                 made = self.graph.linked(node, "samples") if kind(node) in _DECODERS else None
                 if made is None:
                     self._left_out(node)
                     continue
                 found[id(made)] = made
                 self._vae(self.graph.linked(node, "vae"))
+            followed.update(chain)
         samplers = list(found.values()) or self.graph.of(*_SAMPLERS)
         if len(samplers) != 1:
             how = "several samplers" if samplers else "no sampler"

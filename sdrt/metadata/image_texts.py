@@ -38,9 +38,9 @@ def read_texts(path: Path) -> PictureTexts:
     with loaded_image(path) as image:  # loaded, as PNG's texts may stand behind the pixels
         known = {key: image.info[key] for key in KEYWORDS if isinstance(image.info.get(key), str)}
         texts = {**_gif_comment(image), **read_exif(image), **known}
-        # an animation begins with another picture than its texts are of
-        moving = getattr(image, "n_frames", 1) > 1
-        lossless = image.format == "PNG" and image.mode == "RGB" and not moving
+        # an animation begins with another picture than its texts are of; to count the frames of other formats
+        # than PNG would be to read them all
+        lossless = image.format == "PNG" and image.mode == "RGB" and getattr(image, "n_frames", 1) == 1
         pixels = np.asarray(image) if lossless else None
         return PictureTexts(
             size=image.size, texts=texts, pixels=pixels, program=program_of(dict(image.info) | texts)

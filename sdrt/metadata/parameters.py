@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
+from sdrt.strict_json import read_json
+
 _STEPS = re.compile(r"^Steps: ?\d+,", re.MULTILINE)
 _NEGATIVE = re.compile(r"(?:\A|\n)Negative prompt: ?")
 # no two parts of it can match the same text: a stranger's picture must not make it slow
@@ -39,9 +41,9 @@ def _without_settings(text: str) -> tuple[str, str]:
     """What stands above the line of settings, and that line: extensions write more lines behind it."""
     body, _, last = text.rpartition("\n")
     if not last.lstrip().startswith("Steps:"):
-        for found in _STEPS.finditer(text):
-            start = found.start()
-            body, last = text[: max(start - 1, 0)], text[start:].partition("\n")[0]
+        starts = [found.start() for found in _STEPS.finditer(text)]
+        if starts:
+            body, last = text[: max(starts[-1] - 1, 0)], text[starts[-1] :].partition("\n")[0]
     return body, last
 
 
@@ -77,7 +79,7 @@ def _quoted(value: object) -> str:
 def _unquoted(text: str) -> str:
     if text.startswith('"') and text.endswith('"'):
         try:
-            return str(json.loads(text))
+            return str(read_json(text, nul=True, constants=True))
         except ValueError:
             return text
     return text
