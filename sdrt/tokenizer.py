@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sdrt.added_words import added_token, check_new, names_of, words_of_several_ids
 from sdrt.errors import BundleError
+from sdrt.tokenizer_file import read_tokenizer_file
 
 
 class PromptTokenizer:
-    """The tokenizer of a bundle."""
+    """The tokenizer of a bundle. size: how many ids its file has, up to the largest one."""
 
     def __init__(self, path: Path) -> None:
         from tokenizers import Tokenizer
 
-        try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises plain Exception
-            raise BundleError(f"{path} is not a tokenizer: {error}; export the bundle again") from None
+        text, self.size = read_tokenizer_file(path)
+        with _as_bundle_error(f"{path} is not a tokenizer"):
+            self._tokenizer = Tokenizer.from_str(text)
+        self._path = path
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._words = words_of_several_ids(self._tokenizer)
@@ -47,5 +49,17 @@ class PromptTokenizer:
 
     def tokens(self, text: str) -> list[int]:
         """The ids of a text, without begin and end; one for each of `words`."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        with _as_bundle_error(f"{self._path} cannot read a prompt"):
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
+
+
+@contextlib.contextmanager
+def _as_bundle_error(says: str) -> Iterator[None]:
+    """What tokenizers raises: plain Exception, and panics of Rust, which are no Exception."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise BundleError(f"{says}: {' '.join(str(error).split())}; export the bundle again") from None
+        raise
