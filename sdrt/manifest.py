@@ -15,12 +15,14 @@ import msgspec
 
 from sdrt.errors import BundleError, InputError
 from sdrt.manifest_checks import check_manifest
+from sdrt.private_files import read_plain, said
 from sdrt.samplers.schedule import NoiseSchedule
 from sdrt.strict_json import read_json
 from sdrt.tensors import TensorSpec
 
 SCHEMA = 2
 FILE_NAME = "sdrt.json"
+_MAX_BYTES = 64_000_000
 
 Family = Literal[
     "stable-diffusion-1", "stable-diffusion-2", "stable-diffusion-xl", "stable-diffusion-xl-refiner"
@@ -223,12 +225,14 @@ def read(path: Path) -> Manifest:
     contradicts itself.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_plain(path, _MAX_BYTES).decode()
     except FileNotFoundError:
         raise BundleError(
             f"{path.parent} is no bundle: it has no {FILE_NAME}; make one with: sdrt export"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise BundleError(f"cannot read {path}: {said(error)}") from None
+    except UnicodeDecodeError as error:
         raise BundleError(f"cannot read {path}: {error}") from None
     if text.startswith("version https://git-lfs"):
         raise BundleError(f"{path} is a git-lfs pointer, not the file itself; fetch it with: git lfs pull")
