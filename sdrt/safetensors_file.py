@@ -7,6 +7,7 @@ framework, for BF16, which numpy does not know; here it becomes FP32, as the upp
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -72,6 +73,9 @@ class SafetensorsFile(Mapping[str, NDArray[np.float32]]):
 def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
     """The header, where it ends, and the size of the file."""
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would be waited for
+            raise InputError(f"{path} is no plain file; give a .safetensors file")
         with path.open("rb") as file:
             start = file.read(len(_LFS_START))
             size = file.seek(0, 2)

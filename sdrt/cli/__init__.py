@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 import traceback
@@ -13,7 +14,7 @@ import click
 import sdrt
 from sdrt.cli.stopping import stopping
 from sdrt.cli.terminal import echo, echo_lines, output_failure, prepare_streams
-from sdrt.errors import SdrtError
+from sdrt.errors import InputError, SdrtError
 
 # name -> where the command is, what it does in a line
 COMMANDS = {
@@ -25,6 +26,8 @@ COMMANDS = {
     "bench": ("sdrt_bench.cli:bench", "Measure speed and sameness against other programs."),
     "doctor": ("sdrt.cli.doctor:doctor", "Show what is installed, what is missing and how to get it."),
 }
+
+_NO_NAME = {errno.ENAMETOOLONG, errno.ELOOP}  # whatever asked for it, the user gave it
 
 
 class _LazyGroup(click.Group):
@@ -93,6 +96,10 @@ def _run(arguments: list[str], debug: bool) -> int:
             echo_lines(traceback.format_exc(), err=True)
         if isinstance(error, OSError) and (failure := output_failure(error)) is not None:
             return _report(SdrtError(f"cannot write to standard output: {failure}"))
+        if isinstance(error, OSError) and error.errno in _NO_NAME:
+            return _report(
+                InputError(f"cannot use the name {error.filename!r}: {error.strerror}; give another")
+            )
         text = " ".join(str(error).split())
         echo(f"Error: {type(error).__name__}: {text}; this is a bug, --debug shows where", err=True)
         return 1

@@ -19,6 +19,7 @@ from sdrt.prompt import escape
 from sdrt.request import Request
 from sdrt.samplers import COMFYUI, SAMPLERS
 from sdrt.this_machine import cpu_architecture
+from sdrt.verified import state
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,8 +150,7 @@ def graph_digests(manifest: Manifest) -> dict[str, str]:
 
 
 def _sha256_of(path: Path) -> str:
-    now = path.stat()
-    return _sha256_once(path, now.st_size, now.st_mtime_ns, now.st_ino)
+    return _sha256_once(path, *state(path))
 
 
 @lru_cache(maxsize=64)
