@@ -16,6 +16,7 @@ from sdrt.backends.graph_runtime import GraphRuntime
 from sdrt.backends.host import HostBuffer, HostDevice
 from sdrt.backends.openvino_angles import Waves, cut_waves
 from sdrt.backends.protocol import Array, Buffer
+from sdrt.backends.signal_stack import kept_signal_stack
 from sdrt.errors import BackendUnavailableError, BundleError, ComputeError, MissingExtraError
 from sdrt.onnx_initializers import missing_weight
 from sdrt.onnx_signature import read_signature
@@ -85,11 +86,12 @@ class Runtime(GraphRuntime):
         if small:
             settings["INFERENCE_NUM_THREADS"] = 1
         try:
-            model = self._core.read_model(graph)
-            _override(model, graph, overrides)
-            waves = None if precision == "f32" else self._cut_waves(model)
-            keep = saved if not overrides and _worth_keeping(inputs) else None
-            compiled = self._compile(model, settings, keep)
+            with kept_signal_stack():
+                model = self._core.read_model(graph)
+                _override(model, graph, overrides)
+                waves = None if precision == "f32" else self._cut_waves(model)
+                keep = saved if not overrides and _worth_keeping(inputs) else None
+                compiled = self._compile(model, settings, keep)
         except MemoryError:
             raise no_memory_to_load(graph) from None
         except RuntimeError as error:
@@ -201,7 +203,8 @@ class OpenVinoGraph:
 
     def close(self) -> None:
         """Free the graph."""
-        del self._request, self._compiled, self._waves
+        with kept_signal_stack():
+            del self._request, self._compiled, self._waves
 
     def _bind_outputs(self) -> None:
         for name in self.outputs:
