@@ -47,10 +47,11 @@ class Runtime(GraphRuntime):
             import openvino
         except ImportError:
             raise MissingExtraError("openvino", "openvino") from None
-        self._core = openvino.Core()
-        if _DEVICE not in self._core.available_devices:
-            raise BackendUnavailableError("this build of openvino has no CPU device; reinstall openvino")
-        capable = "BF16" in self._core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+        with kept_signal_stack():
+            self._core = openvino.Core()
+            if _DEVICE not in self._core.available_devices:
+                raise BackendUnavailableError("this build of openvino has no CPU device; reinstall openvino")
+            capable = "BF16" in self._core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not capable:
             raise BackendUnavailableError(
                 "this CPU has no bfloat16 (avx512_bf16 or amx_bf16); take --backend openvino:f32"
@@ -86,12 +87,11 @@ class Runtime(GraphRuntime):
         if small:
             settings["INFERENCE_NUM_THREADS"] = 1
         try:
-            with kept_signal_stack():
-                model = self._core.read_model(graph)
-                _override(model, graph, overrides)
-                waves = None if precision == "f32" else self._cut_waves(model)
-                keep = saved if not overrides and _worth_keeping(inputs) else None
-                compiled = self._compile(model, settings, keep)
+            model = self._core.read_model(graph)
+            _override(model, graph, overrides)
+            waves = None if precision == "f32" else self._cut_waves(model)
+            keep = saved if not overrides and _worth_keeping(inputs) else None
+            compiled = self._compile(model, settings, keep)
         except MemoryError:
             raise no_memory_to_load(graph) from None
         except RuntimeError as error:
@@ -203,8 +203,7 @@ class OpenVinoGraph:
 
     def close(self) -> None:
         """Free the graph."""
-        with kept_signal_stack():
-            del self._request, self._compiled, self._waves
+        del self._request, self._compiled, self._waves
 
     def _bind_outputs(self) -> None:
         for name in self.outputs:

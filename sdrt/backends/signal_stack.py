@@ -1,8 +1,9 @@
 """The stack that a thread's signal handlers run on, which OpenVINO changes and does not put back.
 
-Its CPU plugin registers an alternate stack for the thread that compiles a model, and frees that memory with
-the model. A later signal, Ctrl-C as much as SIGTERM, would then end the process with a segmentation fault,
-since Python's handlers run on the alternate stack (seen with OpenVINO 2026.4.1 on Linux).
+Its CPU plugin registers an alternate stack for the thread that loads it; when it is unloaded, it frees that
+and registers what was there before, which may be the freed stack of another plugin. The next signal, Ctrl-C
+as much as SIGTERM, then ends the process with a segmentation fault, since Python's handlers run on the
+alternate stack (seen with OpenVINO 2026.4.1 on Linux, after two runtimes were closed).
 """
 
 from __future__ import annotations
