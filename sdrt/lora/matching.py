@@ -143,7 +143,7 @@ def _measure(
 
 def _check_size(file: SafetensorsFile, called: str, size: Size, target: Target) -> None:
     rows, columns = target.shape[0], math.prod(target.shape[1:])
-    inputs = target.shape[1] if len(target.shape) > 1 else 1
+    inputs = target.shape[1] if len(target.shape) > 1 else 0
     wanted = ((size.rows, rows), (size.columns, columns), (size.inputs, inputs))
     if all(one is None or one == other for one, other in wanted):
         return
