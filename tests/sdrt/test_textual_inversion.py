@@ -71,6 +71,16 @@ class TestFiles:
         )
         assert embedding.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
 
+    @pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
+    def test_eight_bits(self, dtype, tmp_path):
+        torch = pytest.importorskip("torch")
+        from safetensors.torch import save_file
+
+        stored = torch.from_numpy(vectors(2)).to(getattr(torch, dtype))
+        save_file({"<a>": stored}, tmp_path / "x.safetensors")
+        found = read_embedding(tmp_path / "x.safetensors").vectors["text_encoder"]
+        np.testing.assert_array_equal(found, stored.float().numpy())
+
     def test_one_vector_without_an_axis(self, tmp_path):
         embedding = read_embedding(write(tmp_path / "x.safetensors", {"<a>": vectors(1)[0]}))
         np.testing.assert_array_equal(embedding.vectors["text_encoder"], vectors(1))
