@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sdrt import telemetry
+
 if TYPE_CHECKING:
     from sdrt.errors import InputError, SdrtError
     from sdrt.metadata import RecordedSettings, read_settings
@@ -43,6 +45,8 @@ _LAZY = {
     "Settings": "sdrt.settings",
     "read_settings": "sdrt.metadata",
 }
+
+telemetry.disable()  # before any library is imported
 
 
 def __getattr__(name: str) -> Any:

@@ -34,7 +34,7 @@ def added_token(name: str) -> AddedToken:
 
 def check_new(tokenizer: Tokenizer, token: str, ids: int, called: str) -> None:
     """Raise InputError if a tokenizer has `token` or one of its names already, in upper or lower case."""
-    normal = tokenizer.normalizer.normalize_str
+    normal = str if tokenizer.normalizer is None else tokenizer.normalizer.normalize_str
     added = {normal(one.content) for one in tokenizer.get_added_tokens_decoder().values()}
     for name in map(normal, names_of(token, ids)):
         word, _, number = name.rpartition("_")

@@ -7,23 +7,27 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sdrt.added_words import added_token, check_new, names_of, words_of_several_ids
-from sdrt.errors import BundleError
+from sdrt.errors import BundleError, SdrtError
 from sdrt.tokenizer_file import read_tokenizer_file
 
 
 class PromptTokenizer:
-    """The tokenizer of a bundle. size: how many ids its file has, up to the largest one."""
+    """The tokenizer of a bundle. What is damaged in its file may show only with a text that needs it.
+
+    size: how many ids the file has, up to the largest one.
+    """
 
     def __init__(self, path: Path) -> None:
+        """Read it. Raises BundleError if `path` is no tokenizer."""
         from tokenizers import Tokenizer
 
-        text, self.size = read_tokenizer_file(path)
-        with _as_bundle_error(f"{path} is not a tokenizer"):
-            self._tokenizer = Tokenizer.from_str(text)
         self._path = path
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self._words = words_of_several_ids(self._tokenizer)
+        text, self.size = read_tokenizer_file(path)
+        with self._damage_named():
+            self._tokenizer = Tokenizer.from_str(text)
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
+            self._words = words_of_several_ids(self._tokenizer)
 
     @property
     def comma_id(self) -> int | None:
@@ -39,27 +43,36 @@ class PromptTokenizer:
     def add_word(self, token: str, ids: int, *, called: str) -> list[int]:
         """Make `token` a word of so many ids of its own; returns them. called: what messages call it.
 
-        Raises InputError if the tokenizer has it already.
+        Raises InputError if the tokenizer has it already, BundleError if its file is damaged.
         """
-        check_new(self._tokenizer, token, ids, called)
         names = names_of(token, ids)
-        self._tokenizer.add_tokens([added_token(name) for name in names])
-        self._words = words_of_several_ids(self._tokenizer)
+        with self._damage_named():
+            check_new(self._tokenizer, token, ids, called)
+            self._tokenizer.add_tokens([added_token(name) for name in names])
+            self._words = words_of_several_ids(self._tokenizer)
         return [id for name in names if (id := self._tokenizer.token_to_id(name)) is not None]
 
     def tokens(self, text: str) -> list[int]:
-        """The ids of a text, without begin and end; one for each of `words`."""
-        with _as_bundle_error(f"{self._path} cannot read a prompt"):
+        """The ids of a text, without begin and end; one for each of `words`.
+
+        Raises BundleError if the tokenizer's file is damaged.
+        """
+        with self._damage_named():
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
-
-@contextlib.contextmanager
-def _as_bundle_error(says: str) -> Iterator[None]:
-    """What tokenizers raises: plain Exception, and panics of Rust, which are no Exception."""
-    try:
-        yield
-    except BaseException as error:
-        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise BundleError(f"{says}: {' '.join(str(error).split())}; export the bundle again") from None
-        raise
+    @contextlib.contextmanager
+    def _damage_named(self) -> Iterator[None]:
+        """Turn what the library raises into a BundleError that names the file."""
+        try:
+            yield
+        except SdrtError:
+            raise
+        except BaseException as error:
+            # tokenizers raises plain Exception; a panic of its Rust code is a BaseException of pyo3's
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            said = " ".join(str(error).split())
+            raise BundleError(
+                f"{self._path} is not a tokenizer, or a damaged one: {said}; export the bundle again"
+            ) from None

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import sdrt  # noqa: F401, disables the telemetry of the libraries imported from here on
+
 if TYPE_CHECKING:
     from .exporter import export
 

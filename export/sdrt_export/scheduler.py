@@ -93,6 +93,11 @@ def read_scheduler(config: Config) -> Scheduler:
     return Scheduler(schedule=_schedule(name, read), sampler=_sampler(name, read))
 
 
+def reads_option(name: str, option: str) -> bool:
+    """Whether a scheduler class reads an option. Raises ExportError if sdrt has no sampler for the class."""
+    return option in _class_defaults(name)
+
+
 def _class_defaults(name: str) -> dict[str, Any]:
     """The options of a scheduler class and their defaults, from its signature."""
     known = [alias for s in SAMPLERS.values() for alias in s.aliases if alias.endswith("Scheduler")]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from sdrt.cli.distilled_note import proposals
 from sdrt.cli.from_option import Again, from_option
 from sdrt.cli.job_run import JobRun
+from sdrt.cli.lora_option import parse_lora
+from sdrt.cli.lora_tags import take_lora_tags
 from sdrt.cli.many_options import ManyOptions, many_options
 from sdrt.cli.model_options import ModelOptions, model_options
 from sdrt.cli.output_options import output_options
@@ -78,7 +82,11 @@ def generate(
         source.warn(manifest)
     with status() as progress:
         progress("checking what is asked for")
-        requests, jobs = resolve_jobs(manifest, many.asked(settings, output), output)
+        asked, tagged = take_lora_tags(many.asked(settings, output), model.bundle(), model.lora_dirs)
+        model = replace(model, loras=(*model.loras, *tagged))
+        requests, jobs = resolve_jobs(manifest, asked, output)
+        for line in proposals([parse_lora(one)[0] for one in model.loras], requests[0]):
+            click.echo(f"Note: {line}", err=True)
         watched = [job.request for job in jobs]
         watcher = watch.watcher(manifest, watched, in_one=many.interpolate is not None)
         pipeline = model.load(manifest, jobs[0].request.width, jobs[0].request.height, progress)

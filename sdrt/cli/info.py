@@ -17,10 +17,17 @@ from sdrt.image_files import FORMATS
 def info(target: str, as_json: bool) -> None:
     """Show what a bundle holds, or how a picture was made."""
     path = Path(target)
-    if path.is_file() or path.suffix.lower() in FORMATS:
+    if _is_file(path) or path.suffix.lower() in FORMATS:
         show_picture(path, as_json)
     else:
         _bundle(target, as_json)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long, a folder that may not be read
+        return False
 
 
 def _bundle(name: str, as_json: bool) -> None:

@@ -23,7 +23,7 @@ def show_picture(path: Path, as_json: bool) -> None:
     recorded: RecordedSettings | None = None
     refused: str | None = None
     try:
-        recorded = settings_of(found.texts, str(path))
+        recorded = settings_of(found, str(path))
     except InputError as error:
         if OWN in found.texts:
             raise

@@ -19,7 +19,9 @@ def summary_of(run: JobRun, request: Request | None) -> str:
         there = sum(one.was_there for one in run.made)
         return f"{len(run.made)} pictures" + (f", {there} of them were there already" if there else "")
     sampler = SAMPLERS[request.sampler].title
-    if request.sigma_schedule != "plain":
+    if request.has_levels:
+        sampler += f" on {request.schedule or 'levels of its own'}"
+    elif request.sigma_schedule != "plain":
         sampler += f" {request.sigma_schedule.capitalize()}"
     return (
         f"{request.width}x{request.height}, {request.steps} steps of {sampler}, "

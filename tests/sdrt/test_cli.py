@@ -227,3 +227,11 @@ def absent(monkeypatch, *packages):
         return original(name)
 
     monkeypatch.setattr(metadata, "version", version)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3_000 + "x"])
+def test_info_of_a_name_too_long(sdrt_main, name):
+    result = sdrt_main("info", name)
+    assert (result.code, result.out) == (2, "")
+    (line,) = result.err.splitlines()
+    assert line.startswith("Error: there is no bundle at x") and line.endswith("File name too long")
