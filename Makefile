@@ -10,12 +10,13 @@ INSTALLED := $(VENV)/.installed
 BINDINGS := $(VENV)/bindings/.installed
 REQUIREMENTS := $(wildcard tests/tensorrt/requirements/*.txt)
 
-.PHONY: help setup demo test test-full test-gpu lint gate format bench bench-gpu gpu-wheels typings readme-table demo-bundle pictures clean
+.PHONY: help setup demo test test-full test-gpu fuzz lint gate format bench bench-gpu gpu-wheels typings readme-table demo-bundle pictures clean
 
 help:
 	@echo "make demo       install, export the demo model, generate a picture"
 	@echo "make test       install, run the tests (test-full: the long ones too)"
 	@echo "make test-gpu   install, run the tests that need an NVIDIA GPU"
+	@echo "make fuzz       a minute of changed inputs of every kind; FUZZ='--seconds 600 --seed 7 --only prompt'"
 	@echo "make lint       ruff, mypy, README's table against the reports"
 	@echo "make gate       are the demo model's pictures still PyTorch's? a minute or two"
 	@echo "make format     let ruff mend what it can"
@@ -51,6 +52,11 @@ test-full: setup $(BINDINGS)
 # at most eight minutes each; what a bench has exported and built stays for the next
 test-gpu: setup
 	timeout 480 $(BIN)/python -m pytest -m gpu
+
+# prints its seed; what escapes is written to build/fuzz, smaller, with the command that shows it again
+FUZZ ?=
+fuzz: setup
+	$(BIN)/python tests/fuzz/campaign.py $(FUZZ)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from sdrt.tokenizer_file import read_tokenizer_file
 class PromptTokenizer:
     """The tokenizer of a bundle. What is damaged in its file may show only with a text that needs it.
 
-    size: how many ids the file has, up to the largest one.
+    size: how many ids its file has, up to the largest one.
     """
 
     def __init__(self, path: Path) -> None:

@@ -68,8 +68,8 @@ def check_stopped() -> None:
 def stopping() -> Iterator[Stopping]:
     """Handle the signals that end a command; those that are ignored, as nohup does, stay ignored.
 
-    Within another `stopping` it is that one. The handlers stay when the process ends because of a signal: a
-    second one would end it with a traceback.
+    Within another `stopping` it is that one. When the process ends because of a signal, further ones are
+    ignored: Python restores the default, which kills, while it still shuts down.
     """
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     outer = next((handler for handler in before.values() if isinstance(handler, Stopping)), None)
@@ -85,6 +85,5 @@ def stopping() -> Iterator[Stopping]:
     try:
         yield asked
     finally:
-        if not asked.is_final:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if asked.is_final else handler)
