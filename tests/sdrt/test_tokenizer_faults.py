@@ -38,7 +38,7 @@ def test_what_cannot_be_opened(changed, fields):
 
 
 def test_what_shows_with_a_text_that_needs_it(changed):
-    words = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "absent"}
+    words = {"type": "BPE", "vocab": {"a</w>": 0}, "merges": [], "unk_token": "absent"}
     tokenizer = PromptTokenizer(changed(model=words, added_tokens=[], post_processor=None))
     assert tokenizer.tokens("") == []
     with pytest.raises(BundleError, match=r"x\.json is not a tokenizer, or a damaged one: .*absent|UNK"):
