@@ -64,6 +64,7 @@ KNOWN: tuple[Known, ...] = (
         escape="UnicodeEncodeError, checked.py:typed",
         reproducer=b'sdrt\n{"prompt": "", "mask_blur": "\\ud800"}',
         why="a lone surrogate in a picture's JSON, where a number was expected",
+        everywhere=True,
     ),
     Known(
         target="prompts.jsonl",
@@ -83,6 +84,7 @@ KNOWN: tuple[Known, ...] = (
         escape="ValueError, safetensors_file.py:__getitem__",
         reproducer=_safetensors(f'{{"a": {{"dtype": "F32", "shape": {[1] * 65}, "data_offsets": [0, 4]}}}}'),
         why="a tensor with more axes than numpy has",
+        everywhere=True,
     ),
     Known(
         target="embedding.pt",

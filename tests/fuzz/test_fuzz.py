@@ -41,7 +41,7 @@ def test_changed_inputs_end_as_they_should(target, tmp_path):
 @pytest.mark.parametrize("known", KNOWN, ids=lambda known: f"{known.target}: {known.escape}")
 def test_known_escapes_are_still_open(known):
     found = campaign.replay(known.target, known.reproducer)
-    assert found["escape"] == known.escape, f"take it out of known.py: it ends in {found}"
+    assert known.covers(known.target, found["escape"]), f"take it out of known.py: it ends in {found}"
     pytest.skip(f"known, still open: {known.why}")
 
 
@@ -90,7 +90,7 @@ _ESCAPES = {
     "raise SystemExit(0)": "SystemExit, <reader>:read",
     "raise RecursionError": "RecursionError, <reader>:read",
     "while True: pass": "more than 2 s, <reader>:read",
-    "b'x' * 700_000_000": "more than 500 MB",
+    "b'x' * 560_000_000": "more than 500 MB",
     "bytearray(8_000_000_000)": "MemoryError, <reader>:read",
     "open('../outside/canary')": "read outside of the folder",
     "open('/etc/hostname')": "read outside of the folder",
