@@ -13,7 +13,7 @@ from sdrt import manifest as manifests
 from sdrt.errors import BundleError
 from sdrt.manifest import FileEntry, Manifest
 from sdrt.onnx_external_data import external_files
-from sdrt.verified import VerifiedFiles
+from sdrt.verified import VerifiedFiles, state
 
 DEMO = Path(__file__).parent / "demo"
 
@@ -72,6 +72,7 @@ class Bundle:
         file = self._inside(name)
         if remembered is not None and remembered.has(file, entry.sha256):
             return
+        before = state(file)
         _check_size(file, entry.size)
         if verify == "full" and sha256(file) != entry.sha256:
             raise BundleError(
@@ -80,7 +81,7 @@ class Bundle:
         if name.endswith(".onnx"):
             self._check_graph(name, file)
         if verify == "full" and remembered is not None:
-            remembered.add(file, entry.sha256)
+            remembered.add(file, entry.sha256, before)
 
     def _inside(self, name: str) -> Path:
         """The file of that name if it is a plain one within the bundle."""

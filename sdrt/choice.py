@@ -21,9 +21,11 @@ from sdrt import this_machine
 from sdrt.engines import EngineFolder
 from sdrt.errors import BundleError, MissingExtraError
 from sdrt.manifest import Manifest
+from sdrt.private_files import cannot_keep, read_private, write_private
 from sdrt.verified import cache_folder
 
 AUTO = "auto"
+_MAX_BYTES = 16_000_000
 # distributions that a backend's speed depends on, by the part of its name before the colon
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
@@ -101,22 +103,25 @@ def find_tuning(manifest: Manifest, *, width: int, height: int) -> Tuning | None
 
 
 def remember(tuning: Tuning) -> Path:
-    """Keep what was measured, in place of what was known of the same; returns where."""
+    """Keep what was measured, in place of what was known of the same; returns where.
+
+    Raises SdrtError if it cannot be written.
+    """
     key = _key(tuning)
     kept = [one for one in read() if _key(one) != key]
     path = _file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    making = path.with_name(f".{path.name}.{os.getpid()}")
-    making.write_bytes(msgspec.json.format(msgspec.json.encode([*kept, tuning])) + b"\n")
-    making.replace(path)
+    try:
+        write_private(path, msgspec.json.format(msgspec.json.encode([*kept, tuning])) + b"\n")
+    except OSError as error:
+        raise cannot_keep(path, error) from None
     return path
 
 
 def read() -> list[Tuning]:
     """All that was measured. A file that is absent or damaged holds nothing: it can be made again."""
     try:
-        return msgspec.json.decode(_file().read_bytes(), type=list[Tuning])
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return msgspec.json.decode(read_private(_file(), _MAX_BYTES), type=list[Tuning])
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return []
 
 

@@ -132,7 +132,8 @@ class Conditioner:
                 for text, share in averaged
             ]
             made = encoded[0][0] if len(encoded) == 1 else _average(encoded)
-            if negative and self._settings.zeros_without_negative and not request.negative_prompt:
+            without = self._settings.zeros_without_negative and not request.negative_prompt
+            if negative and (request.zero_negative or without):
                 made = {name: np.zeros_like(states) for name, states in made.items()}
             if self._settings.time_ids is not None:
                 made["time_ids"] = self._time_ids(request, negative)

@@ -10,6 +10,7 @@ profile. It is code that runs as its user: only what was built here is loaded, u
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ import msgspec
 
 from sdrt.bundle import Bundle, sha256
 from sdrt.errors import BundleError, EngineError
+from sdrt.private_files import is_private, protect, read_plain, said
 from sdrt.profiles import Profile, ShapeRange
 from sdrt.tensors import TensorSpec
 from sdrt.verified import VerifiedFiles, cache_folder
@@ -30,6 +32,7 @@ EngineKind = Literal["tensorrt", "aoti"]
 RECORD = "engines.json"
 _SCHEMA = 1
 _SUFFIX = {"tensorrt": "plan", "aoti": "pt2"}
+_MAX_RECORD = 64_000_000  # bytes
 _DIGITS = 8  # of a key, in the name of a file
 
 
@@ -106,16 +109,16 @@ class EngineFolder:
     def read(self) -> tuple[Engine, ...]:
         """All that the record names; none if there is no record. Raises BundleError if it is damaged."""
         try:
-            text = (self.path / RECORD).read_bytes()
+            text = read_plain(self.path / RECORD, _MAX_RECORD)
         except FileNotFoundError:
             return ()
         except OSError as error:
-            raise BundleError(f"cannot read {self.path / RECORD}: {error.strerror}") from None
+            raise BundleError(f"cannot read {self.path / RECORD}: {said(error)}") from None
         try:
             record = msgspec.json.decode(text, type=_Record)
             if record.schema != _SCHEMA:
                 raise ValueError(f"its schema is {record.schema}, this sdrt reads {_SCHEMA}")
-        except ValueError as error:  # msgspec's errors are ValueErrors
+        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             raise BundleError(
                 f"{self.path / RECORD} is no record of engines: {error}; remove {self.path} and {self.mend}"
             ) from None
@@ -126,6 +129,7 @@ class EngineFolder:
         content = msgspec.json.format(msgspec.json.encode(_Record(schema=_SCHEMA, engines=tuple(engines))))
         making = self.path / f".{RECORD}.{os.getpid()}"
         making.write_bytes(content + b"\n")
+        protect(making)
         making.replace(self.path / RECORD)
 
     @property
@@ -137,8 +141,8 @@ class EngineFolder:
         """The engines of one graph, those that take the fewest shapes first.
 
         trusted: load what was built elsewhere too.
-        Raises EngineError if there is none, saying what there is instead, or if one was not built here;
-        BundleError if one is damaged.
+        Raises EngineError if there is none, saying what there is instead; if one was not built here, or
+        others can write to it, to the record or to the folder. BundleError if one is damaged.
         """
         of_graph = [engine for engine in self.read() if engine.graph == graph]
         if not of_graph:
@@ -148,6 +152,8 @@ class EngineFolder:
             raise EngineError(
                 f"the {self.kind} engine of {graph} in {self.path} was made from another {graph}; {self.mend}"
             )
+        if not trusted:
+            self._check_private(self.path, self.path / RECORD, *(self.path / one.file for one in current))
         built = VerifiedFiles(built_here())
         for engine in current:
             self._check(engine, built, trusted)
@@ -159,6 +165,16 @@ class EngineFolder:
         others = sorted(path.name for path in self.bundle.glob(f"{self.kind}-*") if path.is_dir())
         there = f", only {', '.join(others)}" if others else ""
         return f"{self.bundle} has no {self.path.name}, engines for this machine{there}"
+
+    def _check_private(self, *paths: Path) -> None:
+        """Raise EngineError if others can write what decides whose code is loaded."""
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):  # said by name where it is looked for
+                if not is_private(path):
+                    raise EngineError(
+                        f"{path} can be written by others, and an engine can do whatever you can: make it "
+                        "yours with chown and chmod go-w, or say that you trust it with --trust-engines"
+                    )
 
     def _check(self, engine: Engine, built: VerifiedFiles, trusted: bool) -> None:
         file = self.path / engine.file

@@ -18,6 +18,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_SHOWN = 80  # characters of a name in a message
+
 
 class SdrtError(Exception):
     """Root of the tree; `exit_code` is what the command line exits with."""
@@ -39,7 +41,8 @@ class UnknownNameError(InputError):
         spellings = {spelling.lower(): spelling for spelling in reversed(known)}
         near = difflib.get_close_matches(name.lower(), sorted(spellings), n=3, cutoff=0.4)
         near = [spellings[key] for key in near] or known[:8]
-        super().__init__(f"unknown {kind} {name!r}; did you mean {' or '.join(near)}?")
+        shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
+        super().__init__(f"unknown {kind} {shown!r}; did you mean {' or '.join(near)}?")
 
 
 class BundleError(SdrtError):

@@ -15,6 +15,7 @@ from sdrt.manifest import GraphEntry, GraphName, TextSettings
 from sdrt.saved_graphs import SavedGraph
 from sdrt.text_encoder import TextEncoder
 from sdrt.textual_inversion import Embedding, add_embeddings, check_encoders
+from sdrt.token_ids import check_ids
 from sdrt.tokenizer import PromptTokenizer
 
 # bytes; Stable Diffusion 1.5 loads in 1.5 s with all its graphs saved, in 1.8 s with its U-Net alone
@@ -75,6 +76,7 @@ class Loader:
     def text_encoder(self, text: TextSettings) -> TextEncoder:
         """One of the bundle's text encoders, with the words that the embeddings add to it."""
         tokenizer = PromptTokenizer(self._bundle.path / text.tokenizer)
+        check_ids(tokenizer.size, text, self._path(text.graph))
         for embedding in self._embeddings:
             self._progress(f"adding {embedding.token}")
             check_encoders(embedding, [one.graph for one in self._manifest.text])

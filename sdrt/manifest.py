@@ -9,16 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from sdrt.errors import BundleError, InputError
+from sdrt.manifest_checks import check_manifest
+from sdrt.private_files import read_plain, said
 from sdrt.samplers.schedule import NoiseSchedule
+from sdrt.strict_json import read_json
 from sdrt.tensors import TensorSpec
 
 SCHEMA = 2
 FILE_NAME = "sdrt.json"
+_MAX_BYTES = 64_000_000
 
 Family = Literal[
     "stable-diffusion-1", "stable-diffusion-2", "stable-diffusion-xl", "stable-diffusion-xl-refiner"
@@ -221,18 +225,20 @@ def read(path: Path) -> Manifest:
     contradicts itself.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_plain(path, _MAX_BYTES).decode()
     except FileNotFoundError:
         raise BundleError(
             f"{path.parent} is no bundle: it has no {FILE_NAME}; make one with: sdrt export"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise BundleError(f"cannot read {path}: {said(error)}") from None
+    except UnicodeDecodeError as error:
         raise BundleError(f"cannot read {path}: {error}") from None
     if text.startswith("version https://git-lfs"):
         raise BundleError(f"{path} is a git-lfs pointer, not the file itself; fetch it with: git lfs pull")
     try:
-        fields = json.loads(text, object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
+        fields = read_json(text)
+    except ValueError as error:
         raise BundleError(f"{path} is not a valid manifest: {error}; export the bundle again") from None
     schema = fields.get("schema") if isinstance(fields, dict) else None
     if schema != SCHEMA:
@@ -242,8 +248,7 @@ def read(path: Path) -> Manifest:
         )
     try:
         manifest = msgspec.convert(fields, Manifest)
-        _check_inputs(manifest)
-        _check_axes(manifest)
+        check_manifest(manifest)
     except (msgspec.ValidationError, ValueError) as error:
         raise BundleError(f"{path} is not a valid manifest: {error}; export the bundle again") from None
     return manifest
@@ -253,59 +258,3 @@ def write(manifest: Manifest, path: Path) -> None:
     """Write `manifest` as indented JSON."""
     text = json.dumps(msgspec.to_builtins(manifest), indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
-
-
-def _check_inputs(manifest: Manifest) -> None:
-    """Whether the U-Net takes what it will be told, and the text encoders give what it is told."""
-    told = {"sample", "timestep", "encoder_hidden_states"}
-    told |= {"text_embeds" for text in manifest.text if text.pooled is not None}
-    told |= {"time_ids"} if manifest.conditioning.time_ids is not None else set()
-    told |= {"timestep_cond"} if manifest.conditioning.guidance_embedding is not None else set()
-    told |= {"image_latents"} if manifest.conditioning.picture is not None else set()
-    unet = manifest.graphs.get("unet")
-    if unet and set(unet.inputs) != told:
-        raise ValueError(f"the unet takes {sorted(unet.inputs)}, its settings are for {sorted(told)}")
-    shallow = manifest.graphs.get("unet_shallow")
-    if shallow:
-        _check_shallow(shallow, unet, told)
-    for text in manifest.text:
-        graph = manifest.graphs.get(text.graph)
-        for output in (text.hidden_states, text.pooled, *text.clip_skip_outputs):
-            if graph and output is not None and output not in graph.outputs:
-                raise ValueError(f"the {text.graph} has no output {output}")
-
-
-def _check_shallow(shallow: GraphEntry, unet: GraphEntry | None, told: set[str]) -> None:
-    """Whether the U-Net's second graph takes what the first one gives, and is told nothing else."""
-    deep = shallow.inputs.get("deep_features")
-    if deep is None or unet is None or unet.outputs.get("deep_features") != deep:
-        raise ValueError("the unet does not give the deep_features that the unet_shallow takes")
-    if not set(shallow.inputs) <= told | {"deep_features"}:
-        raise ValueError(f"the unet_shallow takes {sorted(shallow.inputs)}, it is told {sorted(told)}")
-
-
-def _check_axes(manifest: Manifest) -> None:
-    """Whether the settings are what the graphs take, where these leave no choice."""
-    said: tuple[tuple[str, int, GraphName, str], ...] = (
-        *(("text.max_length", text.max_length, text.graph, "input_ids") for text in manifest.text),
-        ("vae.latent_channels", manifest.vae.latent_channels, "unet", "sample"),
-        ("vae.latent_channels", manifest.vae.latent_channels, "vae_decoder", "latent_sample"),
-    )
-    for field, value, graph, key in said:
-        entry = manifest.graphs.get(graph)
-        spec = entry.inputs.get(key) if entry else None
-        if spec and len(spec.shape) > 1 and spec.shape[1] not in (None, value):
-            raise ValueError(f"{field} is {value}, the {key} of {graph} has {spec.shape[1]}")
-    latent_rgb = manifest.vae.latent_rgb
-    if latent_rgb and len(latent_rgb.factors) != manifest.vae.latent_channels:
-        channels = manifest.vae.latent_channels
-        raise ValueError(f"vae.latent_rgb has {len(latent_rgb.factors)} factors for {channels} channels")
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"key {twice!r} stands in it twice")
-    return fields

@@ -66,7 +66,6 @@ class PictureSettings:
         for option, value in (
             ("--mask", self.mask),
             ("--strength", self.strength),
-            ("--start-step", self.start_step),
             ("--outpaint", self.sides if self.sides != NO_SIDES else None),
         ):
             if value is not None:
@@ -115,9 +114,9 @@ class PictureSettings:
 
     def first_step(self, manifest: Manifest, steps: int) -> int:
         """The step that a run of `steps` begins with, from 0."""
-        if self.init_image is None or manifest.conditioning.picture == "edit":
+        if manifest.conditioning.picture == "edit" or (self.init_image is None and self.start_step is None):
             return 0
-        if self.start_step is not None:
+        if self.start_step is not None:  # without a picture the run begins with less noise, on nothing
             if self.strength is not None:
                 raise InputError("--strength and --start-step say the same thing; leave one out")
             if not 0 <= self.start_step < steps:

@@ -1,4 +1,9 @@
-"""The wire format of protocol buffers, read without a schema: https://protobuf.dev/programming-guides/encoding."""
+"""The wire format of protocol buffers, read without a schema: https://protobuf.dev/programming-guides/encoding.
+
+Only encodings that all readers read alike are accepted. The libraries that run a graph keep 32 bits of a tag:
+field 13 with a bit above them is field 13 to them and another field to a reader of all bits. They also accept
+numbers in more bytes than needed, and of more than 64 bits. No program writes these; here they are errors.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +26,8 @@ def encoded_fields(message: memoryview) -> Iterator[tuple[int, memoryview | int 
     while at < end:
         start = at
         key, at = _varint(message, at)
+        if not 8 <= key < 1 << 32:
+            raise ValueError("no tag")  # field 0, or more than 32 bits
         value: memoryview | int | None = None
         wire = key & 7
         if wire == 0:
@@ -31,6 +38,8 @@ def encoded_fields(message: memoryview) -> Iterator[tuple[int, memoryview | int 
             at += 4
         elif wire == 2:
             length, at = _varint(message, at)
+            if length > end - at:
+                raise ValueError("a field ends after its message")
             value = message[at : at + length]
             at += length
         else:
@@ -56,12 +65,15 @@ def varints(packed: memoryview) -> Iterator[int]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    """A number of at most 64 bits in as few bytes as it needs, and where it ends."""
     value = shift = 0
     while True:
         byte = message[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
+            if (byte == 0 and shift) or value >> 64:
+                raise ValueError("varint too long")
             return value, at
         shift += 7
         if shift > 63:

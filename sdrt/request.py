@@ -8,16 +8,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple, Self, get_args
 
 import numpy as np
 
 from sdrt.errors import InputError, UnknownNameError
+from sdrt.lora.tags import TAG
 from sdrt.manifest import Conditioning, Manifest
 from sdrt.picture_settings import MASK_BLUR, NO_SIDES, PictureSettings
 from sdrt.prompt import PartPlan, Syntax, plan_prompt
-from sdrt.samplers import SamplerTable, SigmaSchedule, Spacing, compile_sampler, find_sampler
+from sdrt.samplers import (
+    SamplerTable,
+    SigmaSchedule,
+    Spacing,
+    compile_sampler,
+    find_sampler,
+    given_levels,
+    schedule_name,
+)
 from sdrt.samplers.schedule import NoiseSchedule
+from sdrt.samplers.schedules import Model
 from sdrt.source_images import Alpha, Fit, Sides
 
 MAX_PIXELS = 2048 * 2048
@@ -43,6 +53,9 @@ class Request:
     """A complete, valid request. width, height: pixels; picture i of `count` uses seed + i.
 
     spacing, sigma_schedule, eta: None, `plain` and None where the sampler has no choice.
+    zero_negative: guide away from text states of zero rather than from those of a negative prompt.
+    schedule: noise levels by a name of `sdrt.samplers.SCHEDULES`, as AUTOMATIC1111 or ComfyUI lay them, in
+    place of spacing and sigma_schedule; sigmas: the levels one by one, falling to 0.
     guidance_interval: the part of the steps that is guided, of 0 to 1; the others run no negative prompt.
     deep_cache: of so many evaluations one runs the whole U-Net, others reuse its deep features; 1 is none.
     clip_skip: the layer of the text encoder whose states are used, counted from the last, 1.
@@ -82,11 +95,19 @@ class Request:
     blend: tuple[tuple[str, float], ...] = ()
     variation_seed: int | None = None
     variation_strength: float = 0.0
+    schedule: str | None = None
+    sigmas: tuple[float, ...] = ()
+    zero_negative: bool = False
 
     @property
     def title(self) -> str:
         """What it is to show, in words: the prompt, or those that are blended."""
         return self.prompt or ", ".join(text for text, _ in self.blend)
+
+    @property
+    def has_levels(self) -> bool:
+        """Whether its noise levels are named or listed, rather than the model's."""
+        return self.schedule is not None or bool(self.sigmas)
 
     @property
     def strength(self) -> float:
@@ -128,9 +149,11 @@ class Request:
             manifest.schedule,
             self.steps,
             self.spacing,
-            self.sigma_schedule,
+            None if self.has_levels else self.sigma_schedule,
             self.eta,
             self.start_step,
+            self.sigmas or self.schedule,
+            "sd1" if manifest.conditioning.time_ids is None else "sdxl",
         )
 
 
@@ -140,13 +163,23 @@ def _table(
     schedule: NoiseSchedule,
     steps: int,
     spacing: Spacing | None,
-    sigma_schedule: SigmaSchedule,
+    sigma_schedule: SigmaSchedule | None,
     eta: float | None,
     start: int,
+    levels: str | tuple[float, ...] | None,
+    model: Model,
 ) -> SamplerTable:
     """Compile once for a file of prompts, whose lines mostly share it: 1.1 of the 1.3 ms to check a line."""
     table = compile_sampler(
-        sampler, schedule, steps, spacing=spacing, sigma_schedule=sigma_schedule, eta=eta, start=start
+        sampler,
+        schedule,
+        steps,
+        spacing=spacing,
+        sigma_schedule=sigma_schedule,
+        eta=eta,
+        start=start,
+        levels=levels,
+        model=model,
     )
     for array in vars(table).values():
         if isinstance(array, np.ndarray):
@@ -185,6 +218,9 @@ def resolve_request(
     blend: Sequence[tuple[str, float]] = (),
     variation_seed: int | None = None,
     variation_strength: float | None = None,
+    schedule: str | None = None,
+    sigmas: tuple[float, ...] = (),
+    zero_negative: bool = False,
     limits: bool = True,
 ) -> Request:
     """Fill in the model's defaults for what is None, and check the whole.
@@ -199,6 +235,8 @@ def resolve_request(
     defaults = manifest.defaults
     if manifest.conditioning.guidance_embedding is not None and negative_prompt:
         raise InputError("this model has its guidance built in and takes no negative prompt; leave it out")
+    if zero_negative and negative_prompt:
+        raise InputError("--zero-negative stands for a negative prompt; leave one of them out")
     picture = PictureSettings(
         init_image=None if init_image is None else Path(init_image),
         strength=strength,
@@ -212,14 +250,19 @@ def resolve_request(
     )
     picture.check(manifest)
     width, height = picture.size(manifest, width, height)
+    steps_asked = steps
     steps = _at_least_one("steps", defaults.steps if steps is None else steps)
     if sampler is None:
         sampler = defaults.sampler
     found, named = find_sampler(sampler)
-    schedule = manifest.schedule
-    inherited = schedule.sigma_schedule if found.has_sigma_schedules else "plain"
-    if spacing is None and len(found.spacings) > 1:
-        spacing = schedule.timestep_spacing
+    trained = manifest.schedule
+    inherited = trained.sigma_schedule if found.has_sigma_schedules else "plain"
+    if schedule is not None or sigmas:
+        levels = _Levels.asked(schedule, sigmas, steps_asked, spacing, sigma_schedule or named)
+        schedule, sigmas, inherited, named = levels.schedule, levels.sigmas, "plain", None
+        steps = levels.steps or steps
+    elif spacing is None and len(found.spacings) > 1:
+        spacing = trained.timestep_spacing
     request = Request(
         prompt=prompt,
         negative_prompt=negative_prompt,
@@ -248,6 +291,9 @@ def resolve_request(
         blend=_blend(prompt, blend),
         variation_seed=variation_seed,
         variation_strength=_variation(variation_seed, variation_strength),
+        schedule=schedule,
+        sigmas=sigmas,
+        zero_negative=zero_negative,
     )
     if not math.isfinite(request.guidance_scale):
         raise InputError(f"guidance is {request.guidance_scale}; expected a finite number, 1 for no guidance")
@@ -259,6 +305,9 @@ def resolve_request(
         raise UnknownNameError("prompt syntax", prompt_syntax, get_args(Syntax))
     for encoder in manifest.text:
         encoder.layer(request.clip_skip)
+    if prompt_syntax == "a1111":
+        for text in (prompt, negative_prompt, *(text for text, _ in request.blend)):
+            _check_tags(text)
     _check_unicode(prompt, "prompt")
     _check_unicode(negative_prompt, "negative prompt")
     for text, _ in request.blend:
@@ -268,6 +317,41 @@ def resolve_request(
     return request
 
 
+class _Levels(NamedTuple):
+    """Noise levels by name or one by one. steps: as many as levels are listed; None leaves them open."""
+
+    schedule: str | None
+    sigmas: tuple[float, ...]
+    steps: int | None
+
+    @classmethod
+    def asked(
+        cls,
+        schedule: str | None,
+        sigmas: Sequence[float],
+        steps: int | None,
+        spacing: Spacing | None,
+        sigma_schedule: SigmaSchedule | None,
+    ) -> Self:
+        """Raise InputError if two settings say where the levels lie, or none of it is a list of levels."""
+        rivals = [f"spacing {spacing}"] if spacing is not None else []
+        # what a picture says of its own levels is plain, and no rival
+        rivals += [f"{sigma_schedule} noise levels"] if sigma_schedule not in (None, "plain") else []
+        if schedule is not None and sigmas:
+            raise InputError("--schedule and --sigmas both say where the noise levels lie; leave one out")
+        if rivals:
+            option = "--sigmas" if sigmas else f"--schedule {schedule}"
+            raise InputError(f"{option} says where the noise levels lie; leave {' and '.join(rivals)} out")
+        if schedule is not None:
+            return cls(schedule_name(schedule), (), None)
+        levels = given_levels(sigmas).sigmas
+        if steps not in (None, len(levels) - 1):
+            raise InputError(
+                f"--sigmas has {len(levels) - 1} steps, and steps is {steps}; leave one of them out"
+            )
+        return cls(None, levels, len(levels) - 1)
+
+
 def _check_unicode(text: str, called: str) -> None:
     try:
         text.encode()
@@ -275,6 +359,16 @@ def _check_unicode(text: str, called: str) -> None:
         raise InputError(
             f"the {called} is not valid Unicode: remove the lone surrogate at position {error.start}"
         ) from None
+
+
+def _check_tags(text: str) -> None:
+    """LoRAs are part of a loaded model, and whoever loads it takes them out of the prompts."""
+    found = TAG.search(text)
+    if found is not None:
+        raise InputError(
+            f"{found[0]} is loaded with the model: Pipeline.load(loras=[(file, weight)]); take it out of the "
+            "prompt, or read that as text with the prompt syntax plain"
+        )
 
 
 def _blend(prompt: str, asked: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:

@@ -3,7 +3,7 @@
 A saved graph is a folder of files under a name that tells what it was made of: the source graph's SHA-256,
 the library and its version, its settings, and the CPU. Another of these is another name, so nothing is ever
 out of date. A folder is trusted as far as its owner: nobody else may write to it, and its files are those
-that were written, by size, modification time and inode.
+that were written, by size, times and inode.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdrt.private_files import is_private
 from sdrt.this_machine import cpu
-from sdrt.verified import cache_folder
+from sdrt.verified import cache_folder, state
 
 _LIMIT = 24_000_000_000  # bytes of all saved graphs: room for two U-Nets of Stable Diffusion XL in FP32
 _STALE = 24 * 3600.0  # seconds after which an unfinished folder has been abandoned
@@ -102,18 +103,11 @@ def saved_size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("*/*"))
 
 
-def is_private(folder: Path) -> bool:
-    """Whether nobody but this user can write to a folder."""
-    status = folder.stat()
-    return not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)
-
-
 def _fingerprints(entry: Path) -> dict[str, list[int]]:
     found = {}
     for file in sorted(entry.iterdir()):
         if file.name != _RECORD:
-            status = file.lstat()
-            found[file.name] = [status.st_size, status.st_mtime_ns, status.st_ino]
+            found[file.name] = state(file)
     return found
 
 

@@ -41,4 +41,7 @@ class Settings(TypedDict, total=False):
     blend: Sequence[tuple[str, float]]
     variation_seed: int | None
     variation_strength: float | None
+    schedule: str | None
+    sigmas: tuple[float, ...]
+    zero_negative: bool
     limits: bool

@@ -95,14 +95,17 @@ def read_source(
     what is transparent is to be painted too, or taken for white.
     Raises InputError as `opened_image` does, and for a picture of which nothing is to be seen.
     """
+    from PIL import Image
+
     with opened_image(path) as image:
         has_hole = alpha == "hole" and _has_hole(image)
-        picture = image.convert("RGBA") if has_hole else on_background(image, _WHITE).convert("RGBA")
-    placed = np.asarray(place(picture))
-    known = placed[..., 3] >= _HALF
+        picture = image.convert("RGBA") if has_hole else _opaque(image, _WHITE)
+    placed = place(picture)
+    opacity = placed.getchannel("A") if has_hole else place(Image.new("L", picture.size, 255))
+    known = np.asarray(opacity) >= _HALF
     if not known.any():
         raise InputError(f"{path} is transparent all over; give a picture of which something is to be seen")
-    pixels = _filled(placed[..., :3], known)
+    pixels = _filled(np.asarray(placed.convert("RGB")), known)
     if mask is not None:
         white = np.asarray(place(_white(mask, picture.size))) >= _HALF
         return SourceImage(pixels=pixels, painted=white | ~known)
@@ -113,12 +116,18 @@ def _has_hole(image: Image.Image) -> bool:
     return image.has_transparency_data and np.asarray(image.convert("RGBA").getchannel("A")).min() < _HALF
 
 
+def _opaque(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """L or RGB, with `background` where the image is transparent. Grey stays grey, a third of the memory."""
+    grey = image.mode in ("1", "L") and not image.has_transparency_data
+    return image.convert("L") if grey else on_background(image, background)
+
+
 def _white(path: Path, size: tuple[int, int]) -> Image.Image:
     """A mask in shades of grey, of a size (width, height); what is transparent is black."""
     from PIL import Image
 
     with opened_image(path) as image:
-        grey = on_background(image, _BLACK).convert("L")
+        grey = _opaque(image, _BLACK).convert("L")
     return grey if grey.size == size else grey.resize(size, Image.Resampling.LANCZOS)
 
 

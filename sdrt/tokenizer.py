@@ -8,18 +8,23 @@ from pathlib import Path
 
 from sdrt.added_words import added_token, check_new, names_of, words_of_several_ids
 from sdrt.errors import BundleError, SdrtError
+from sdrt.tokenizer_file import read_tokenizer_file
 
 
 class PromptTokenizer:
-    """The tokenizer of a bundle. What is damaged in its file may show only with a text that needs it."""
+    """The tokenizer of a bundle. What is damaged in its file may show only with a text that needs it.
+
+    size: how many ids its file has, up to the largest one.
+    """
 
     def __init__(self, path: Path) -> None:
         """Read it. Raises BundleError if `path` is no tokenizer."""
         from tokenizers import Tokenizer
 
         self._path = path
+        text, self.size = read_tokenizer_file(path)
         with self._damage_named():
-            self._tokenizer = Tokenizer.from_file(str(path))
+            self._tokenizer = Tokenizer.from_str(text)
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
             self._words = words_of_several_ids(self._tokenizer)

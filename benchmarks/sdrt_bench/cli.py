@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from sdrt.cli.terminal import echo, echo_json, echo_path
 from sdrt.errors import InputError, MissingExtraError
 
 EXISTING = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -96,17 +97,17 @@ def run(
         shlex.join(words),
         models=models,
         pythons=elsewhere,
-        progress=lambda stage: click.echo(stage, err=True),
+        progress=lambda stage: echo(stage, err=True),
     )
     report_files.write(found, pictures, folder)
     for name in ("report.html", "report.md", "report.json"):
-        click.echo(f"{folder / name}")
+        echo_path(folder / name)
     for name, peer in found.peers.items():
         for why, said in (("absent", peer.absent), ("failed", peer.failed)):
             if said is not None:
-                click.echo(f"{why}: {name}: {said}", err=True)
+                echo(f"{why}: {name}: {said}", err=True)
     for missed in found.missed:
-        click.echo(f"missed: {missed}", err=True)
+        echo(f"missed: {missed}", err=True)
     if found.missed:
         raise SystemExit(1)
 
@@ -152,12 +153,12 @@ def tune_backends(
         raise MissingExtraError("onnxruntime", "cpu")
     scenario = tune.scenario_of(bundle, manifest, backends, **size, **measuring)
     tuning = tune.tune(
-        scenario, manifest, least_psnr=least_psnr, progress=lambda stage: click.echo(stage, err=True)
+        scenario, manifest, least_psnr=least_psnr, progress=lambda stage: echo(stage, err=True)
     )
     for line in tune.lines(tuning, left_out):
-        click.echo(line)
+        echo(line)
     chosen = choice.choose(bundle, manifest, **size)
-    click.echo(f"auto is {chosen.backend}, {chosen.why}")
+    echo(f"auto is {chosen.backend}, {chosen.why}")
 
 
 @bench.command("compare")
@@ -177,10 +178,10 @@ def compare_reports(before: Path, after: Path, as_json: bool) -> None:
 
     found = compare(reports.read(before), reports.read(after))
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        echo_json(msgspec.to_builtins(found))
         return
     for line in lines(found):
-        click.echo(line)
+        echo(line)
 
 
 def _split(python: str, peers: Container[str]) -> tuple[str, str]:

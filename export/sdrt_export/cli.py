@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from sdrt.cli.lora_option import parse_lora
+from sdrt.cli.stopping import stopping
+from sdrt.cli.terminal import echo, echo_path, printable
 from sdrt.errors import InputError, MissingExtraError
 
 from .engine_options import ENGINE_PARAMETERS, EnginesAsked, engine_options, is_bundle
@@ -143,7 +143,7 @@ def export(
             )
         folders = engines.build(builders, target, progress)
     for path in folders or [target]:
-        click.echo(path)
+        echo_path(path)
 
 
 def _check_unused(context: click.Context) -> None:
@@ -164,44 +164,33 @@ def _check_unused(context: click.Context) -> None:
 
 @contextlib.contextmanager
 def _stopping_at_stages(show: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
-    """Stop at the next stage after Ctrl-C, should a library have swallowed it; torch.export can."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:  # started in the background, where Ctrl-C is for others
-        yield show
-        return
-    interrupted = False
+    """Stop at the next stage after a signal, should a library have swallowed it; torch.export can."""
+    with stopping() as asked:
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupted
-        interrupted = True
-        signal.default_int_handler(number, frame)
+        def stage(name: str) -> None:
+            if asked.number is not None:
+                raise KeyboardInterrupt
+            show(name)
 
-    def stage(name: str) -> None:
-        if interrupted:
-            raise KeyboardInterrupt
-        show(name)
-
-    signal.signal(signal.SIGINT, interrupt)
-    try:
         yield stage
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     """Show stages on stderr: a moving line on a terminal, else one plain line each."""
     if not sys.stderr.isatty():
-        yield lambda stage: click.echo(stage, err=True)
+        yield lambda stage: echo(stage, err=True)
         return
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(stderr=True)
     with console.status("loading PyTorch") as status:
 
         def show(stage: str) -> None:
+            stage = printable(stage)
             console.log(stage, highlight=False, markup=False)
-            status.update(stage)
+            status.update(Text(stage))
 
         yield show
 

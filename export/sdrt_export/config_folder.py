@@ -13,6 +13,7 @@ from transformers import CLIPTextConfig, CLIPTokenizer
 from sdrt.errors import ExportError
 
 from .configs import TEXT_ENCODERS, TOKENIZERS, Config, Configs, read_configs, with_defaults
+from .scheduler import reads_option
 from .specs import MODELS, Component
 from .tokenizer import load_tokenizer
 from .weights import read_json
@@ -63,6 +64,7 @@ def read_config_folder(
     paths["vae"] = folder / vae / "config.json"
     paths["scheduler"] = folder / "scheduler" / "scheduler_config.json"
     raw = {part: {**read_json(path), **(changes or {}).get(part, {})} for part, path in paths.items()}
+    index = with_scheduler_for(index, raw["scheduler"], (changes or {}).get("scheduler", {}))
     defaults = folder / DEFAULTS_NAME
     overrides = read_json(defaults) if defaults.exists() else {}
     text_encoders = {name: _text_config(raw[name]) for name in TEXT_ENCODERS if name in components}
@@ -83,6 +85,14 @@ def read_config_folder(
     return ConfigFolder(
         configs=configs, components=tuple(components), tokenizers=tokenizers, files=tuple(files)
     )
+
+
+def with_scheduler_for(index: dict[str, Any], config: Config, changes: Config) -> dict[str, Any]:
+    """The index, with DDIM as scheduler if its own does not read what was changed."""
+    named = index.get("scheduler") or [None, config.get("_class_name")]
+    if all(reads_option(str(named[-1]), option) for option in changes):
+        return index
+    return {**index, "scheduler": ["diffusers", "DDIMScheduler"]}
 
 
 def components_of(index: Mapping[str, Any], called: str) -> list[Component]:

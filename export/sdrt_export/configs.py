@@ -25,13 +25,21 @@ TEXT_ENCODERS: tuple[TextEncoderName, ...] = ("text_encoder", "text_encoder_2")
 TOKENIZERS: dict[TextEncoderName, str] = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 # Options of UNet2DConditionModel that lead through code which UNetGraph does not have.
 ABSENT_FROM_UNET = (
-    "center_input_sample",
     "class_embed_type",
     "dual_cross_attention",
-    "encoder_hid_dim",
-    "encoder_hid_dim_type",
     "num_class_embeds",
 )
+# Blocks that go up to any size: the others double it, and would not meet the skips of odd sizes.
+_BLOCKS: dict[str, tuple[str | None, ...]] = {
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "mid_block_type": (
+        "UNetMidBlock2DCrossAttn",
+        "UNetMidBlock2D",
+        "UNetMidBlock2DSimpleCrossAttn",
+        None,  # pruned models: BK-SDM-Small, tiny-sd
+    ),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+}
 # What a U-Net is shown in the channels behind those of its latents, by their number.
 _PICTURES: dict[int, Literal["inpainting", "edit"] | None] = {0: None, 4: "edit", 5: "inpainting"}
 ABSENT_FROM_VAE = ("shift_factor", "latents_mean", "latents_std")
@@ -59,7 +67,7 @@ class Configs:
             return "stable-diffusion-xl-refiner"
         if self.conditioning.time_ids == "sizes":
             return "stable-diffusion-xl"
-        return "stable-diffusion-2" if self.unet["cross_attention_dim"] == 1024 else "stable-diffusion-1"
+        return "stable-diffusion-2" if prompt_width(self.unet) == 1024 else "stable-diffusion-1"
 
     @property
     def vae_settings(self) -> VaeSettings:
@@ -132,6 +140,30 @@ def read_configs(
     )
 
 
+def prompt_width(unet: Config) -> int:
+    """Width of the encoder hidden states that a U-Net takes.
+
+    Raises ExportError if its cross attentions take several widths, which no text encoder gives.
+    """
+    if unet["encoder_hid_dim"] is not None:
+        return int(unet["encoder_hid_dim"])
+    widths = unet["cross_attention_dim"]
+    if isinstance(widths, int):
+        return widths
+    levels = (
+        *zip(unet["down_block_types"], widths, strict=False),
+        (unet["mid_block_type"] or "", widths[-1]),
+        *zip(unet["up_block_types"], reversed(widths), strict=False),
+    )
+    attending = {width for kind, width in levels if "CrossAttn" in kind}
+    if len(attending) != 1:
+        raise ExportError(
+            f"cross_attention_dim {list(widths)} in the config of the U-Net is not supported: "
+            "all levels that attend to the prompt must take the same width"
+        )
+    return int(attending.pop())
+
+
 def with_defaults(diffusers_class: type, config: Config) -> dict[str, Any]:
     """Fill in what a config file is silent about from the signature of its class."""
     parameters = inspect.signature(diffusers_class.__init__).parameters.values()  # type: ignore[misc]
@@ -169,6 +201,21 @@ def _check_options(unet: Config, vae: Config) -> None:
     ):
         if config.get(option):
             raise ExportError(f"{option} {config[option]!r} in the config of {part} is not supported")
+    for option, known in _BLOCKS.items():
+        kinds = unet[option] if isinstance(unet[option], list | tuple) else [unet[option]]
+        for kind in kinds:
+            if kind not in known:
+                raise ExportError(
+                    f"{option} {kind!r} in the config of the U-Net is not supported; "
+                    f"sdrt knows {', '.join(map(str, known))}"
+                )
+    # UNet2DConditionModel takes a width alone for a projection of the text
+    projection = unet["encoder_hid_dim_type"]
+    if projection not in (None, "text_proj"):
+        raise ExportError(
+            f"encoder_hid_dim_type {projection!r} in the config of the U-Net is not supported; "
+            "sdrt knows text_proj"
+        )
 
 
 def _check_widths(text_encoders: Mapping[TextEncoderName, Config], unet: Config, vae: Config) -> None:
@@ -183,7 +230,7 @@ def _check_widths(text_encoders: Mapping[TextEncoderName, Config], unet: Config,
             f"the U-Net gives {unet['out_channels']} channels and the VAE takes {latents}; "
             "models that predict the variance too are not supported"
         )
-    expected, given = unet["cross_attention_dim"], sum(c["hidden_size"] for c in text_encoders.values())
+    expected, given = prompt_width(unet), sum(c["hidden_size"] for c in text_encoders.values())
     if expected != given:
         raise ExportError(
             f"the U-Net expects text of width {expected}, the text encoder gives {given}; "
@@ -196,12 +243,12 @@ def _time_ids(
 ) -> Literal["sizes", "aesthetic_score"] | None:
     """Which numbers the U-Net is told: as many as its embedding has room for beside the pooled prompt."""
     kind = unet["addition_embed_type"]
-    if kind is None:
+    if kind in (None, "text"):  # the second is computed from the hidden states
         return None
     if kind != "text_time" or "text_encoder_2" not in text_encoders:
         raise ExportError(
-            f"addition_embed_type {kind!r} in the config of the U-Net is supported only as text_time, "
-            "with a text_encoder_2"
+            f"addition_embed_type {kind!r} in the config of the U-Net is not supported; "
+            "sdrt knows text, and text_time with a text_encoder_2"
         )
     pooled = text_encoders["text_encoder_2"]["projection_dim"]
     room = unet["projection_class_embeddings_input_dim"] - pooled
@@ -223,10 +270,11 @@ def _default_request(
 
     Raises ExportError if the overrides have other fields.
     """
-    size = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
+    scale = 2 ** (len(vae["block_out_channels"]) - 1)
+    height, width = _sample_size(unet)
     fields = {
-        "width": size,
-        "height": size,
+        "width": width * scale,
+        "height": height * scale,
         "steps": 20,
         "guidance_scale": guidance_scale,
         "sampler": read_scheduler(scheduler).sampler,
@@ -235,3 +283,18 @@ def _default_request(
     if unknown:
         raise ExportError(f"sdrt_defaults.json has unknown fields {sorted(unknown)}; known: {sorted(fields)}")
     return Defaults(**(fields | dict(overrides)))
+
+
+def _sample_size(unet: Config) -> tuple[int, int]:
+    """Height and width in latent pixels that the U-Net was trained on; 64 x 64 if it does not say."""
+    match unet["sample_size"]:
+        case None:
+            return 64, 64
+        case int(size):
+            return size, size
+        case [int(height), int(width)]:
+            return height, width
+    raise ExportError(
+        f"sample_size {unet['sample_size']!r} in the config of the U-Net should be "
+        "a number, or height and width"
+    )

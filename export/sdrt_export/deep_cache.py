@@ -17,14 +17,15 @@ from torch import Tensor, nn
 
 from sdrt.errors import ExportError
 
-from .modules import UNetGraph, embed, out_sample, with_channels
+from .configs import prompt_width
+from .modules import UNetGraph, embed, first_layer, out_sample, project_prompt
 
 # blocks that are a list of residual layers; whether each has a transformer behind it
 _LAST_BLOCKS = {"UpBlock2D": False, "CrossAttnUpBlock2D": True}
 
 
-def last_layer_attends(unet: Mapping[str, Any]) -> bool:
-    """Whether the last layer of a U-Net, by its config, attends to the prompt.
+def shallow_takes_prompt(unet: Mapping[str, Any]) -> bool:
+    """Whether the shallow graph of a U-Net, by its config, takes the prompt.
 
     Raises ExportError if its last block has no layers to cut between.
     """
@@ -34,14 +35,16 @@ def last_layer_attends(unet: Mapping[str, Any]) -> bool:
             f"the U-Net cannot be cut for --deep-cache: its last block is a {kind}, "
             f"expected {' or '.join(_LAST_BLOCKS)}; leave --deep-cache out"
         )
-    return _LAST_BLOCKS[kind]
+    return _LAST_BLOCKS[kind] or unet["addition_embed_type"] == "text"
 
 
 class DeepUNetGraph(UNetGraph):
     """As UNetGraph, with what its last layer is given as well: deep_features [R, C', h, w]."""
 
-    def _predict(self, sample: Tensor, temb: Tensor, encoder_hidden_states: Tensor) -> tuple[Tensor, ...]:
-        hidden_states, skips = self._go_down(sample, temb, encoder_hidden_states)
+    def _predict(
+        self, hidden_states: Tensor, temb: Tensor, encoder_hidden_states: Tensor
+    ) -> tuple[Tensor, ...]:
+        hidden_states, skips = self._go_down(hidden_states, temb, encoder_hidden_states)
         *blocks, last = self.model.up_blocks
         for block in blocks:
             hidden_states = self._go_up(block, hidden_states, skips, temb, encoder_hidden_states)
@@ -80,7 +83,7 @@ class ShallowUNetGraph(nn.Module):
     """What UNetGraph would predict if its deep features had not changed: out_sample [R, C, h, w].
 
     deep_features: as DeepUNetGraph gives them, [R, C', h, w]; the rest as UNetGraph takes it, without
-    encoder_hidden_states if the last layer does not attend to them.
+    encoder_hidden_states if nothing in it depends on them.
     """
 
     def __init__(self, model: UNet2DConditionModel) -> None:
@@ -101,10 +104,11 @@ class ShallowUNetGraph(nn.Module):
     ) -> tuple[Tensor]:
         """Predict once per row."""
         model = self.model
-        temb = embed(model, sample, timestep, text_embeds, time_ids, timestep_cond)
-        skip = model.conv_in(with_channels(sample, image_latents))
+        temb = embed(model, sample, timestep, encoder_hidden_states, text_embeds, time_ids, timestep_cond)
+        skip = first_layer(model, sample, image_latents)
+        prompt = None if encoder_hidden_states is None else project_prompt(model, encoder_hidden_states)
         last = model.up_blocks[-1]
-        return (out_sample(model, _layer(last, -1, deep_features, skip, temb, encoder_hidden_states)),)
+        return (out_sample(model, _layer(last, -1, deep_features, skip, temb, prompt)),)
 
     @staticmethod
     def reference(
@@ -118,7 +122,7 @@ class ShallowUNetGraph(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Run the model's own forward, with these deep features put in before its last layer."""
         if encoder_hidden_states is None:  # of what is computed from it nothing is left
-            encoder_hidden_states = torch.zeros(len(sample), 1, model.config["cross_attention_dim"])
+            encoder_hidden_states = torch.zeros(len(sample), 1, prompt_width(model.config))
 
         def put_in(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             hidden_states, *rest = given

@@ -19,6 +19,7 @@ from sdrt import graphs
 from sdrt.bundle import Bundle, sha256
 from sdrt.engines import Engine, EngineFolder, EngineKind, built_here, bundle_graph, engine_key
 from sdrt.onnx_signature import Signature, read_signature
+from sdrt.private_files import protect
 from sdrt.profiles import Profile, ShapeRange, input_ranges
 from sdrt.verified import VerifiedFiles, cache_folder
 
@@ -89,6 +90,7 @@ def build_engines(
     )
     with locked(opened.path):
         folder.path.mkdir(exist_ok=True)
+        protect(folder.path)
         for leftover in folder.path.glob(".*"):
             leftover.unlink()
         wanted = [
@@ -159,6 +161,7 @@ class _Wanted:
             same = wanted == (one.digest, one.inputs, one.settings)
             if same and file.is_file() and known.has(file, one.sha256):
                 shutil.copyfile(file, self.making)
+                protect(self.making)
                 filesystem.sync(self.making)
                 self.making.replace(self.target)
                 _record(self, folder, builder, one.layers)
@@ -214,6 +217,7 @@ def _build(
     started = time.perf_counter()
     try:
         layers = builder.build(wanted.task, wanted.making, progress)
+        protect(wanted.making)
         filesystem.sync(wanted.making)
         wanted.making.replace(wanted.target)
     finally:

@@ -91,30 +91,33 @@ class UNetGraph(nn.Module):
         image_latents: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Predict once per row."""
-        temb = embed(self.model, sample, timestep, text_embeds, time_ids, timestep_cond)
-        return self._predict(with_channels(sample, image_latents), temb, encoder_hidden_states)
+        model = self.model
+        temb = embed(model, sample, timestep, encoder_hidden_states, text_embeds, time_ids, timestep_cond)
+        prompt = project_prompt(model, encoder_hidden_states)
+        return self._predict(first_layer(model, sample, image_latents), temb, prompt)
 
-    def _predict(self, sample: Tensor, temb: Tensor, encoder_hidden_states: Tensor) -> tuple[Tensor, ...]:
-        """Predict, told `temb` [R, T]."""
-        hidden_states, skips = self._go_down(sample, temb, encoder_hidden_states)
+    def _predict(
+        self, hidden_states: Tensor, temb: Tensor, encoder_hidden_states: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Predict from what the first layer gives, with the embedding `temb` [R, T]."""
+        hidden_states, skips = self._go_down(hidden_states, temb, encoder_hidden_states)
         for block in self.model.up_blocks:
             hidden_states = self._go_up(block, hidden_states, skips, temb, encoder_hidden_states)
         return (out_sample(self.model, hidden_states),)
 
     def _go_down(
-        self, sample: Tensor, temb: Tensor, encoder_hidden_states: Tensor
+        self, hidden_states: Tensor, temb: Tensor, encoder_hidden_states: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """To the end of the block in the middle; and what the way up is to meet, in order of computation."""
         model = self.model
-        hidden_states = model.conv_in(sample)
         skips = [hidden_states]
         for block in model.down_blocks:
             prompt = _prompt_of(block, encoder_hidden_states)
             hidden_states, outputs = block(hidden_states=hidden_states, temb=temb, **prompt)
             skips += outputs
-        hidden_states = model.mid_block(
-            hidden_states, temb, **_prompt_of(model.mid_block, encoder_hidden_states)
-        )
+        if model.mid_block is not None:  # pruned models leave it out: BK-SDM-Small, tiny-sd
+            prompt = _prompt_of(model.mid_block, encoder_hidden_states)
+            hidden_states = model.mid_block(hidden_states, temb, **prompt)
         return hidden_states, skips
 
     def _go_up(
@@ -199,7 +202,7 @@ class VaeEncoderGraph(nn.Module):
 
 
 class _Upsample(nn.Module):
-    """Nearest-neighbour upsampling and a convolution, without Upsample2D's branches on the input's size."""
+    """Nearest-neighbour upsampling, then its convolution if any, without Upsample2D's branches on sizes."""
 
     def __init__(self, upsample: Upsample2D) -> None:
         super().__init__()
@@ -210,21 +213,33 @@ class _Upsample(nn.Module):
             hidden_states = F.interpolate(hidden_states, scale_factor=2.0, mode="nearest")
         else:
             hidden_states = F.interpolate(hidden_states, size=output_size, mode="nearest")
-        output: Tensor = self.conv(hidden_states)
-        return output
+        if self.conv is not None:
+            hidden_states = self.conv(hidden_states)
+        return hidden_states
 
 
 def _replace_upsamplers(model: nn.Module) -> None:
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if isinstance(child, Upsample2D):
+            if isinstance(child, Upsample2D) and _is_plain(child):
                 setattr(module, name, _Upsample(child))
+
+
+def _is_plain(upsample: Upsample2D) -> bool:
+    """Whether it interpolates, as those of all blocks of Stable Diffusion do, and has no norm."""
+    return bool(
+        upsample.interpolate
+        and not upsample.use_conv_transpose
+        and upsample.norm is None
+        and upsample.name == "conv"
+    )
 
 
 def embed(
     model: UNet2DConditionModel,
     sample: Tensor,
     timestep: Tensor,
+    encoder_hidden_states: Tensor | None,
     text_embeds: Tensor | None,
     time_ids: Tensor | None,
     timestep_cond: Tensor | None,
@@ -236,12 +251,35 @@ def embed(
         # and the exported graph would then hold a Concat of two types
         sizes = model.add_time_proj(time_ids.flatten()).reshape(time_ids.shape[0], -1)
         temb = temb + model.add_embedding(torch.cat([text_embeds, sizes.to(text_embeds.dtype)], dim=-1))
+    elif model.config["addition_embed_type"] == "text":
+        temb = temb + model.add_embedding(encoder_hidden_states)
+    if model.time_embed_act is not None:
+        temb = model.time_embed_act(temb)
     return temb
+
+
+def project_prompt(model: UNet2DConditionModel, encoder_hidden_states: Tensor) -> Tensor:
+    """Encoder hidden states in the width of the cross attentions: [R, L, D']."""
+    if model.encoder_hid_proj is None:
+        return encoder_hidden_states
+    projected: Tensor = model.encoder_hid_proj(encoder_hidden_states)
+    return projected
+
+
+def first_layer(model: UNet2DConditionModel, sample: Tensor, image_latents: Tensor | None) -> Tensor:
+    """What conv_in gives for all channels that the U-Net sees."""
+    sample = with_channels(sample, image_latents)
+    if model.config["center_input_sample"]:
+        sample = 2 * sample - 1
+    hidden_states: Tensor = model.conv_in(sample)
+    return hidden_states
 
 
 def out_sample(model: UNet2DConditionModel, hidden_states: Tensor) -> Tensor:
     """From what the last layer gives to the prediction."""
-    prediction: Tensor = model.conv_out(model.conv_act(model.conv_norm_out(hidden_states)))
+    if model.conv_norm_out is not None:
+        hidden_states = model.conv_act(model.conv_norm_out(hidden_states))
+    prediction: Tensor = model.conv_out(hidden_states)
     return prediction
 
 

@@ -20,7 +20,16 @@ from torch import Tensor, nn
 from sdrt.errors import ExportError
 
 # https://github.com/huggingface/safetensors#format
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+# Read as FP16, which holds each of their numbers: few operators take them.
+EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
 class Weights(Protocol):
@@ -101,17 +110,21 @@ class TensorFile:
         return tuple(self._entries[key]["shape"])
 
     def dtype(self, key: str) -> torch.dtype:
-        """Type of a tensor, from the header. Raises ExportError if sdrt cannot export it."""
+        """Type of a tensor, FP16 for those of 8 bits. Raises ExportError if sdrt cannot export it."""
+        stored = self._stored(key)
+        return torch.float16 if stored in EIGHT_BITS else stored
+
+    def _stored(self, key: str) -> torch.dtype:
         name = str(self._entries[key]["dtype"])
         if name not in _DTYPES:
             raise ExportError(f"{key} in {self.path} is of type {name}; sdrt exports {', '.join(_DTYPES)}")
         return _DTYPES[name]
 
     def __getitem__(self, key: str) -> Tensor:
-        dtype = self.dtype(key)
+        stored = self._stored(key)
         first, last = self._entries[key]["data_offsets"]
         raw = np.fromfile(self.path, np.uint8, last - first, offset=self._start + first)
-        return torch.from_numpy(raw).view(dtype).reshape(self.shape(key))
+        return torch.from_numpy(raw).view(stored).to(self.dtype(key)).reshape(self.shape(key))
 
 
 class FileWeights:

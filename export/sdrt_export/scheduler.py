@@ -18,6 +18,7 @@ import msgspec
 from sdrt.errors import ExportError
 from sdrt.samplers import SAMPLERS, NoiseSchedule, find_sampler
 from sdrt.samplers.schedule import PredictionType, SigmaSchedule
+from sdrt.schedule_ranges import check_schedule
 
 Config = Mapping[str, Any]
 
@@ -92,6 +93,11 @@ def read_scheduler(config: Config) -> Scheduler:
     return Scheduler(schedule=_schedule(name, read), sampler=_sampler(name, read))
 
 
+def reads_option(name: str, option: str) -> bool:
+    """Whether a scheduler class reads an option. Raises ExportError if sdrt has no sampler for the class."""
+    return option in _class_defaults(name)
+
+
 def _class_defaults(name: str) -> dict[str, Any]:
     """The options of a scheduler class and their defaults, from its signature."""
     known = [alias for s in SAMPLERS.values() for alias in s.aliases if alias.endswith("Scheduler")]
@@ -115,9 +121,11 @@ def _schedule(name: str, read: Config) -> NoiseSchedule:
         if field in fields and get_args(kind):
             _among(field, fields[field], get_args(kind))
     try:
-        return msgspec.convert(fields, NoiseSchedule)
-    except msgspec.ValidationError as error:
+        schedule = msgspec.convert(fields, NoiseSchedule)
+        check_schedule(schedule)
+    except ValueError as error:  # msgspec's errors are ValueErrors
         raise ExportError(f"{FILE} is damaged: {error}; download it again") from None
+    return schedule
 
 
 def _sigma_schedule(read: Config) -> SigmaSchedule:

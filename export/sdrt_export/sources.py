@@ -90,7 +90,13 @@ def _open(source: str, path: Path, hub: bool, progress: Progress, options: Sourc
         return open_folder(path, source=source, variant=variant)
     if path.is_file():
         pickles = options.get("allow_pickle", False)
-        return open_single_file(path, source=source, config=options.get("config"), allow_pickle=pickles)
+        return open_single_file(
+            path,
+            source=source,
+            config=options.get("config"),
+            allow_pickle=pickles,
+            own_vae=options.get("vae") is None,
+        )
     raise InputError(
         f"{source} is no folder and no file; give demo, random:sd15, random:sd21, random:sdxl, a folder "
         "in diffusers layout, a .safetensors file, or the id of a repository of the hub: name/name"

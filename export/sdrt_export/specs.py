@@ -16,8 +16,8 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from sdrt.manifest import GraphName, TextEncoderName, TextSettings
 
-from .configs import Configs
-from .deep_cache import DeepUNetGraph, ShallowUNetGraph, last_layer_attends
+from .configs import Configs, prompt_width
+from .deep_cache import DeepUNetGraph, ShallowUNetGraph, shallow_takes_prompt
 from .modules import (
     TextEncoderGraph,
     TextEncoderStatesGraph,
@@ -151,7 +151,7 @@ def _unet(configs: Configs, latents: Axes) -> GraphSpec:
     inputs: dict[str, Axes] = {
         "sample": latents,
         "timestep": ("rows",),
-        "encoder_hidden_states": ("batch", "sequence", configs.unet["cross_attention_dim"]),
+        "encoder_hidden_states": ("batch", "sequence", prompt_width(configs.unet)),
     }
     time_ids = configs.conditioning.time_ids
     if time_ids is not None:
@@ -175,7 +175,7 @@ def _cut(unet: GraphSpec, configs: Configs) -> tuple[GraphSpec, GraphSpec]:
     """The full U-Net that gives its deep features, and the shallow one that takes them."""
     deep: Axes = ("batch", configs.unet["block_out_channels"][0], "height", "width")
     inputs = {**unet.inputs, "deep_features": deep}
-    if not last_layer_attends(configs.unet):
+    if not shallow_takes_prompt(configs.unet):
         del inputs["encoder_hidden_states"]
     return (
         replace(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import TYPE_CHECKING
 
+from sdrt.private_files import read_private, write_private
 from sdrt.verified import cache_folder
 
 if TYPE_CHECKING:
     import tensorrt as trt
+
+_MAX_BYTES = 1_000_000_000
 
 
 class TimingCache:
@@ -21,7 +23,7 @@ class TimingCache:
     def attach(self, config: trt.IBuilderConfig) -> None:
         """Let a build use what is known; nothing if the file is of another device, or damaged."""
         try:
-            known = self._file.read_bytes()
+            known = read_private(self._file, _MAX_BYTES)
         except OSError:
             known = b""
         for content in (known, b""):
@@ -34,8 +36,5 @@ class TimingCache:
         cache = config.get_timing_cache()
         if cache is None:
             return
-        making = self._file.with_name(f"{self._file.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            making.write_bytes(cache.serialize())
-            making.replace(self._file)
+            write_private(self._file, bytes(cache.serialize()))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from math import prod
 from pathlib import Path
 from typing import Any
 
+from sdrt import strict_json
 from sdrt.errors import ExportError
 
 from .variants import choose_weights
@@ -70,11 +70,11 @@ def count_parameters(path: Path) -> int:
         if size < 8 or length > min(size - 8, _MAX_HEADER):
             raise ExportError(f"{path} is truncated or no safetensors file; download it again")
         try:
-            header = json.loads(file.read(length))
+            header = strict_json.read_json(file.read(length))
             tensors = [entry for name, entry in header.items() if name != "__metadata__"]
             end = max(entry["data_offsets"][1] for entry in tensors)
             count: int = sum(prod(entry["shape"]) for entry in tensors)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
             raise ExportError(f"{path} has no valid safetensors header; download it again") from None
     if 8 + length + end != size:
         raise ExportError(
@@ -87,8 +87,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object. Raises ExportError if it is absent, a git-lfs pointer, or something else."""
     refuse_pointer(path)
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        fields = strict_json.read_json(path.read_text(encoding="utf-8"), constants=True)
+    except ValueError as error:
         raise ExportError(f"{path} is not valid JSON: {error}; download it again") from None
     if not isinstance(fields, dict):
         raise ExportError(f"{path} should hold a JSON object; download it again")

@@ -6,6 +6,7 @@ one provider to the next. Both are looked for here, and refused.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -27,8 +28,9 @@ from sdrt.bundle import Bundle
 from sdrt.engines import bundle_graph
 from sdrt.errors import BackendUnavailableError, BundleError, MissingExtraError
 from sdrt.onnx_signature import read_signature
+from sdrt.private_files import is_private
 from sdrt.profiles import Profile, input_ranges
-from sdrt.saved_graphs import SavedGraph, is_private
+from sdrt.saved_graphs import SavedGraph
 from sdrt.verified import cache_folder
 
 if TYPE_CHECKING:
@@ -132,8 +134,11 @@ class Runtime(GraphRuntime):
         options = {}
         # an engine is code: it is read from where nobody else can write
         folder = cache_folder() / "tensorrt-provider" / digest[:32]
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if is_private(folder):
+        private = False
+        with contextlib.suppress(OSError):  # no home, or a read-only one
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private = is_private(folder)
+        if private:
             options = {
                 "trt_engine_cache_enable": "1",
                 "trt_engine_cache_path": str(folder),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -38,6 +39,9 @@ class Runtime(GraphRuntime):
     """
 
     def __init__(self, precision: Precision | None = None) -> None:
+        # The client for its usage statistics writes to the user's home, and fails where there is none.
+        # OpenVINO does without one that cannot be imported.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         try:
             import openvino
         except ImportError:

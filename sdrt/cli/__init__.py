@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
-import io
 import sys
 import traceback
 import warnings
@@ -12,7 +12,9 @@ from typing import NoReturn
 import click
 
 import sdrt
-from sdrt.errors import SdrtError
+from sdrt.cli.stopping import stopping
+from sdrt.cli.terminal import echo, echo_lines, output_failure, prepare_streams
+from sdrt.errors import InputError, SdrtError
 
 # name -> where the command is, what it does in a line
 COMMANDS = {
@@ -24,7 +26,8 @@ COMMANDS = {
     "bench": ("sdrt_bench.cli:bench", "Measure speed and sameness against other programs."),
     "doctor": ("sdrt.cli.doctor:doctor", "Show what is installed, what is missing and how to get it."),
 }
-INTERRUPTED = 130  # as a shell reports a process ended by SIGINT
+
+_NO_NAME = {errno.ENAMETOOLONG, errno.ELOOP}  # whatever asked for it, the user gave it
 
 
 class _LazyGroup(click.Group):
@@ -65,28 +68,42 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong input, 128 + its number after a signal."""
     arguments = sys.argv[1:]
     before_prompt = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    debug = "--debug" in before_prompt
+    prepare_streams()
     warnings.showwarning = _show_warning
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="surrogateescape")  # paths may hold bytes that are no UTF-8
+    with stopping() as asked:
+        try:
+            code = _run(arguments, debug="--debug" in before_prompt)
+        except (click.exceptions.Abort, KeyboardInterrupt):
+            code, asked.is_final = asked.exit_code, asked.number is not None
+        sys.exit(code)
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    """The exit code of a command, after its error was printed."""
     try:
         code = cli.main(arguments, prog_name="sdrt", standalone_mode=False)
     except click.exceptions.Abort:
-        code = INTERRUPTED
+        raise
     except (SdrtError, click.ClickException, MemoryError) as error:
         if debug:
-            traceback.print_exc()
-        code = _report(error)
+            echo_lines(traceback.format_exc(), err=True)
+        return _report(error)
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            echo_lines(traceback.format_exc(), err=True)
+        if isinstance(error, OSError) and (failure := output_failure(error)) is not None:
+            return _report(SdrtError(f"cannot write to standard output: {failure}"))
+        if isinstance(error, OSError) and error.errno in _NO_NAME:
+            return _report(
+                InputError(f"cannot use the name {error.filename!r}: {error.strerror}; give another")
+            )
         text = " ".join(str(error).split())
-        click.echo(f"Error: {type(error).__name__}: {text}; this is a bug, --debug shows where", err=True)
-        code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+        echo(f"Error: {type(error).__name__}: {text}; this is a bug, --debug shows where", err=True)
+        return 1
+    return code if isinstance(code, int) else 0
 
 
 def _report(error: SdrtError | click.ClickException | MemoryError) -> int:
@@ -96,16 +113,16 @@ def _report(error: SdrtError | click.ClickException | MemoryError) -> int:
     if isinstance(error, click.ClickException):
         context = error.ctx if isinstance(error, click.UsageError) else None
         usage = f" See: {context.command_path} --help" if context else ""
-        click.echo(f"Error: {' '.join(error.format_message().split())}{usage}", err=True)
+        echo(f"Error: {' '.join(error.format_message().split())}{usage}", err=True)
         return error.exit_code
     if isinstance(error, MemoryError):
-        click.echo("Error: out of memory; lower the width and height or the count", err=True)
+        echo("Error: out of memory; lower the width and height or the count", err=True)
         return 1
-    click.echo(f"Error: {' '.join(str(error).splitlines())}", err=True)
+    echo(f"Error: {' '.join(str(error).splitlines())}", err=True)
     return error.exit_code
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     # only sdrt's own warnings are for the user; those of libraries are for their developers
     if category is UserWarning:
-        click.echo(f"Warning: {message}", err=True)
+        echo(f"Warning: {' '.join(str(message).splitlines())}", err=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import shutil
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import sdrt
+from sdrt.cli.terminal import echo, echo_json
 from sdrt.errors import MissingExtraError, SdrtError
 
 if TYPE_CHECKING:
@@ -38,7 +38,11 @@ def doctor(as_json: bool) -> None:
     Exits 1 if nothing that could run a graph is installed.
     """
     report = examine()
-    click.echo(json.dumps(report, indent=2) if as_json else "\n".join(_lines(report)))
+    if as_json:
+        echo_json(report)
+    else:
+        for line in _lines(report):
+            echo(line)
     if not report["can_generate"]:
         click.get_current_context().exit(1)
 

@@ -12,6 +12,7 @@ import click
 from sdrt.cli.lora_option import parse_lora
 from sdrt.cli.model_options import ModelOptions
 from sdrt.cli.sections import Section
+from sdrt.cli.terminal import echo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +37,13 @@ from_option = Section(
 
 # what an option says instead of the picture beside what is called like it
 _INSTEAD = {
-    "sampler": ("sigma_schedule", "spacing", "eta"),
-    "karras": ("sigma_schedule",),
+    "sampler": ("sigma_schedule", "spacing", "eta", "schedule", "sigmas"),
+    "karras": ("sigma_schedule", "schedule", "sigmas"),
+    "sigma_schedule": ("schedule", "sigmas"),
+    "spacing": ("schedule", "sigmas"),
+    "schedule": ("sigma_schedule", "spacing", "sigmas"),
+    "sigmas": ("sigma_schedule", "spacing", "schedule", "steps", "start_step"),
+    "steps": ("sigmas",),
     "strength": ("start_step",),
     "prompt": ("blend",),
     "blend": ("prompt",),
@@ -61,7 +67,7 @@ class Again:
         from sdrt.metadata.reading import settings_of
 
         found = read_texts(path)
-        made = settings_of(found.texts, str(path))
+        made = settings_of(found, str(path))
         if made is None:
             raise InputError(f"{path} does not say how it was made; `sdrt info {path}` shows what it says")
         again = cls(path, made, found.pixels, _given())
@@ -115,7 +121,7 @@ class Again:
     def warn(self, manifest: Manifest) -> None:
         """Say what of the picture is not carried over."""
         for note in self.notes(manifest):
-            click.echo(f"Warning: {self.path}: {note}", err=True)
+            echo(f"Warning: {self.path}: {note}", err=True)
 
     def notes(self, manifest: Manifest) -> list[str]:
         """What of the picture is not carried over, a line each."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from sdrt.cli.distilled_note import proposals
 from sdrt.cli.from_option import Again, from_option
 from sdrt.cli.job_run import JobRun
+from sdrt.cli.lora_option import parse_lora
+from sdrt.cli.lora_tags import take_lora_tags
 from sdrt.cli.many_options import ManyOptions, many_options
 from sdrt.cli.model_options import ModelOptions, model_options
 from sdrt.cli.output_options import output_options
@@ -22,6 +26,7 @@ from sdrt.cli.sampler_options import asked_sigma_schedule
 from sdrt.cli.sampling_options import sampling_options
 from sdrt.cli.sections import SectionedCommand
 from sdrt.cli.status import status
+from sdrt.cli.terminal import echo, echo_json, echo_path
 from sdrt.cli.watch_options import WatchOptions, watch_options
 from sdrt.image_files import check_output
 
@@ -77,7 +82,11 @@ def generate(
         source.warn(manifest)
     with status() as progress:
         progress("checking what is asked for")
-        requests, jobs = resolve_jobs(manifest, many.asked(settings, output), output)
+        asked, tagged = take_lora_tags(many.asked(settings, output), model.bundle(), model.lora_dirs)
+        model = replace(model, loras=(*model.loras, *tagged))
+        requests, jobs = resolve_jobs(manifest, asked, output)
+        for line in proposals([parse_lora(one)[0] for one in model.loras], requests[0]):
+            click.echo(f"Note: {line}", err=True)
         watched = [job.request for job in jobs]
         watcher = watch.watcher(manifest, watched, in_one=many.interpolate is not None)
         pipeline = model.load(manifest, jobs[0].request.width, jobs[0].request.height, progress)
@@ -88,19 +97,19 @@ def generate(
     with progress_bar(run.requests) as on_step:
         for path in run.paths(on_step):
             if not as_json:
-                click.echo(path)
+                echo_path(path)
     sheet_file = None if sheet_path is None else run.save_sheet(sheet_path)
     watcher.end()
     if not as_json:
         for path in (*filter(None, [sheet_file]), *watcher.written):
-            click.echo(path)
+            echo_path(path)
     request = None if many.several else requests[0]
     finished = time.perf_counter()
     if as_json:
         seconds = {"load": loaded - started, "generate": finished - loaded}
         compared = {} if source is None else {"from": source.describe(manifest, run.first)}
-        click.echo(json_of(run, request, sheet_file, seconds, compared))
+        echo_json(json_of(run, request, sheet_file, seconds, compared))
     elif source is not None and not many.several:
-        click.echo(source.verdict(run.first), err=True)
+        echo(source.verdict(run.first), err=True)
     elif sys.stderr.isatty():
-        click.echo(f"{summary_of(run, request)}, {finished - loaded:.2f} s", err=True)
+        echo(f"{summary_of(run, request)}, {finished - loaded:.2f} s", err=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from sdrt.cli.info_picture import show_picture
+from sdrt.cli.terminal import echo, echo_json
 from sdrt.image_files import FORMATS
 
 
@@ -39,15 +39,15 @@ def _bundle(name: str, as_json: bool) -> None:
     path = find_bundle(name)
     manifest = manifests.read(path / manifests.FILE_NAME)
     if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(manifest), indent=2))
+        echo_json(msgspec.to_builtins(manifest))
         return
     made, schedule, defaults = manifest.made_by, manifest.schedule, manifest.defaults
     size = sum(entry.size for entry in manifest.files.values())
-    click.echo(f"{manifest.name}: {manifest.family}, {manifest.precision}, {size / 1e6:.1f} MB in {path}")
+    echo(f"{manifest.name}: {manifest.family}, {manifest.precision}, {size / 1e6:.1f} MB in {path}")
     source = made.source if made.revision is None else f"{made.source} at {made.revision}"
     tools = ", ".join(f"{tool} {version}" for tool, version in made.tools.items())
-    click.echo(f"made from {source}, opset {made.opset}, with {tools}")
-    click.echo(
+    echo(f"made from {source}, opset {made.opset}, with {tools}")
+    echo(
         f"defaults: {defaults.width}x{defaults.height}, {defaults.steps} steps of {defaults.sampler}, "
         f"guidance {defaults.guidance_scale:g}"
     )
@@ -57,23 +57,24 @@ def _bundle(name: str, as_json: bool) -> None:
         else f"{schedule.beta_schedule} {schedule.beta_start}..{schedule.beta_end}"
         + (" to zero terminal SNR" if schedule.rescale_betas_zero_snr else "")
     )
-    click.echo(
+    echo(
         f"schedule: {noise}, {schedule.prediction_type}, {schedule.timestep_spacing} spacing, "
         f"{schedule.sigma_schedule} noise levels"
     )
     latent_rgb = manifest.vae.latent_rgb
     previews = "none, decoded only" if latent_rgb is None else f"{latent_rgb.psnr:g} dB to decoded colours"
-    click.echo(f"map from latents to RGB, for previews: {previews}")
+    echo(f"map from latents to RGB, for previews: {previews}")
     for graph, entry in manifest.graphs.items():
-        click.echo(f"\n{graph}  {entry.path}")
+        echo("")
+        echo(f"{graph}  {entry.path}")
         for kind, specs in (("in ", entry.inputs), ("out", entry.outputs)):
             for key, spec in specs.items():
-                click.echo(f"  {kind} {key:24} {spec}")
+                echo(f"  {kind} {key:24} {spec}")
         if not entry.fidelity:
-            click.echo("  not compared with PyTorch")
+            echo("  not compared with PyTorch")
         for measured in entry.fidelity:
             shapes = ", ".join("x".join(map(str, shape)) for shape in measured.inputs.values())
-            click.echo(
+            echo(
                 f"  against PyTorch at {shapes}: relative L2 {measured.relative_l2:.1e}, "
                 f"largest difference {measured.max_abs:.1e}"
             )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import click
-
+from sdrt.cli.terminal import echo, echo_json
 from sdrt.errors import InputError
+from sdrt.strict_json import read_json
 
 _NOTHING: tuple[object, ...] = (None, "", [], {})
 
@@ -24,7 +23,7 @@ def show_picture(path: Path, as_json: bool) -> None:
     recorded: RecordedSettings | None = None
     refused: str | None = None
     try:
-        recorded = settings_of(found.texts, str(path))
+        recorded = settings_of(found, str(path))
     except InputError as error:
         if OWN in found.texts:
             raise
@@ -34,19 +33,19 @@ def show_picture(path: Path, as_json: bool) -> None:
     if as_json:
         read = {} if recorded is None else _read(recorded)
         everything = {"size": list(found.size), **read, OWN: None, **said, PARAMETERS: parameters}
-        click.echo(json.dumps({**everything, "refused": refused}, indent=2))
+        echo_json({**everything, "refused": refused})
         return
     width, height = found.size
     by = "" if recorded is None else f", made by {recorded.writer}"
-    _print(f"{path}: {width}x{height}{by}")
+    echo(f"{path}: {width}x{height}{by}")
     if not found.texts:
-        click.echo("it does not say how it was made")
+        echo("it does not say how it was made")
     raw = said.get(OWN) or parameters or ({} if recorded is None else _read(recorded))
     for key, value in raw.items():
         if value not in _NOTHING:
-            _print(f"  {key}: {_line(value)}")
+            echo(f"  {key}: {_line(value)}")
     for note in _notes(recorded, refused):
-        _print(f"  note: {note}")
+        echo(f"  note: {note}")
 
 
 def _read(recorded: Any) -> dict[str, Any]:
@@ -68,8 +67,8 @@ def _notes(recorded: Any, refused: str | None) -> Iterator[str]:
 def _object(text: str) -> Any:
     """What a text says if it is JSON, else the text."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return read_json(text, nul=True, constants=True)
+    except ValueError:
         return text
 
 
@@ -77,8 +76,3 @@ def _line(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_line(one)}" for key, one in value.items())
     return ", ".join(map(_line, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _print(line: str) -> None:
-    # JSON can hold lone surrogates, which no stream takes
-    click.echo(line.encode(errors="backslashreplace").decode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -12,8 +13,6 @@ from sdrt.cli.lora_option import parse_lora
 from sdrt.cli.sections import Section
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sdrt.manifest import Manifest
     from sdrt.pipeline import Pipeline
 
@@ -24,6 +23,7 @@ class ModelOptions:
 
     model: str | None
     loras: tuple[str, ...]
+    lora_dirs: tuple[Path, ...]
     embeddings: tuple[str, ...]
     allow_pickle: bool
     backend: str
@@ -70,6 +70,14 @@ model_options = Section(
         multiple=True,
         metavar="FILE[:WEIGHT]",
         help="Add a LoRA (.safetensors) to the model; may be given several times.  [default weight: 1]",
+    ),
+    click.option(
+        "--lora-dir",
+        "lora_dirs",
+        multiple=True,
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        help="Where LoRAs lie that prompts name: <lora:name:0.8>; may be given several times.  "
+        "[always: the folder loras in the bundle and beside it]",
     ),
     click.option(
         "--textual-inversion",

@@ -36,6 +36,11 @@ prompt_options = Section(
         help="What the picture should not show.",
     ),
     click.option(
+        "--zero-negative",
+        is_flag=True,
+        help="Guide away from text states of zero, in place of a negative prompt's.",
+    ),
+    click.option(
         "--prompt-syntax",
         type=click.Choice(["a1111", "plain"]),
         default="a1111",

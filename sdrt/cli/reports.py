@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,9 @@ def summary_of(run: JobRun, request: Request | None) -> str:
         there = sum(one.was_there for one in run.made)
         return f"{len(run.made)} pictures" + (f", {there} of them were there already" if there else "")
     sampler = SAMPLERS[request.sampler].title
-    if request.sigma_schedule != "plain":
+    if request.has_levels:
+        sampler += f" on {request.schedule or 'levels of its own'}"
+    elif request.sigma_schedule != "plain":
         sampler += f" {request.sigma_schedule.capitalize()}"
     return (
         f"{request.width}x{request.height}, {request.steps} steps of {sampler}, "
@@ -34,7 +35,7 @@ def json_of(
     sheet: Path | None,
     seconds: Mapping[str, float],
     more: Mapping[str, Any],
-) -> str:
+) -> dict[str, Any]:
     """For scripts. request: None of several; each picture says its own then. more: what else is said."""
     from sdrt.metadata import describe_added
 
@@ -47,7 +48,7 @@ def json_of(
             picture["request"] = {**vars(one.job.request), "seed": one.seed}
         pictures.append(picture)
     pipeline = run.pipeline
-    said = {
+    return {
         "pictures": pictures,
         **({"grid": str(sheet)} if sheet is not None else {}),
         **({"animations": run.watcher.written} if run.watcher.written else {}),
@@ -57,4 +58,3 @@ def json_of(
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
         **more,
     }
-    return json.dumps(said, indent=2, default=str)

@@ -13,6 +13,7 @@ from sdrt.cli.sampler_options import asked_sigma_schedule, sampler_options
 
 if TYPE_CHECKING:
     from sdrt.samplers import NoiseSchedule, PredictionType, Sampler, SamplerTable, SigmaSchedule, Spacing
+    from sdrt.samplers.schedules import Model
 
 
 @click.command()
@@ -39,6 +40,8 @@ def samplers(
     spacing: Spacing | None,
     sigma_schedule: SigmaSchedule | None,
     karras: bool,
+    schedule: str | None,
+    sigmas: tuple[float, ...],
     eta: float | None,
     prediction: PredictionType | None,
     as_json: bool,
@@ -50,18 +53,22 @@ def samplers(
     columns the initial latents in the sampler's own scale, the predictions m_0 .. m_{E-1} and the noise
     drawn. So a sampler can be checked against any other implementation.
     """
-    from sdrt.samplers import SAMPLERS, compile_sampler, find_sampler
+    from sdrt.samplers import SAMPLERS, compile_sampler, find_sampler, given_levels, schedule_name
 
     if name is None:
         _list(list(SAMPLERS.values()), as_json)
         return
     sampler, named = find_sampler(name)
-    schedule = _schedule(model, prediction, sampler)
+    trained, kind = _schedule(model, prediction, sampler)
     sigma_schedule = asked_sigma_schedule(sigma_schedule, karras) or named
+    if sigmas:
+        steps = len(given_levels(sigmas).sigmas) - 1
     table = compile_sampler(
         sampler.name,
-        schedule,
+        trained,
         steps,
+        levels=sigmas or schedule,
+        model=kind,
         spacing=spacing,
         sigma_schedule=sigma_schedule,
         eta=eta,
@@ -70,15 +77,17 @@ def samplers(
     if not as_json:
         _show(sampler, table)
         return
-    inherited = schedule.sigma_schedule if sampler.has_sigma_schedules else "plain"
+    inherited = trained.sigma_schedule if sampler.has_sigma_schedules else "plain"
+    laid = bool(sigmas) or schedule is not None
     settings = {
         "sampler": sampler.name,
         "steps": steps,
         "start": start,
-        "spacing": (spacing or schedule.timestep_spacing) if len(sampler.spacings) > 1 else None,
-        "sigma_schedule": sigma_schedule or inherited,
+        "spacing": (spacing or trained.timestep_spacing) if len(sampler.spacings) > 1 and not laid else None,
+        "sigma_schedule": "plain" if laid else sigma_schedule or inherited,
+        "schedule": None if schedule is None else schedule_name(schedule),
         "eta": sampler.eta if eta is None else eta,
-        "prediction": schedule.prediction_type,
+        "prediction": trained.prediction_type,
         "initial_scale": table.initial_scale,
     }
     click.echo(json.dumps({**settings, **_numbers(table)}))
@@ -92,7 +101,10 @@ def _numbers(table: SamplerTable) -> dict[str, Any]:
     }
 
 
-def _schedule(model: str | None, prediction: PredictionType | None, sampler: Sampler) -> NoiseSchedule:
+def _schedule(
+    model: str | None, prediction: PredictionType | None, sampler: Sampler
+) -> tuple[NoiseSchedule, Model]:
+    """What a bundle's model was trained with, and which published levels are its own."""
     import msgspec
 
     from sdrt import manifest as manifests
@@ -100,13 +112,15 @@ def _schedule(model: str | None, prediction: PredictionType | None, sampler: Sam
     from sdrt.samplers import NoiseSchedule
 
     schedule = NoiseSchedule()
+    kind: Model = "sd1"
     if model is not None:
-        schedule = manifests.read(find_bundle(model) / manifests.FILE_NAME).schedule
+        manifest = manifests.read(find_bundle(model) / manifests.FILE_NAME)
+        schedule, kind = manifest.schedule, "sd1" if manifest.conditioning.time_ids is None else "sdxl"
     elif schedule.prediction_type not in sampler.predictions:  # without a model, one that the sampler is for
         schedule = msgspec.structs.replace(schedule, prediction_type=sampler.predictions[0])
     if prediction is not None:
         schedule = msgspec.structs.replace(schedule, prediction_type=prediction)
-    return schedule
+    return schedule, kind
 
 
 def _list(entries: list[Sampler], as_json: bool) -> None:

@@ -16,5 +16,7 @@ def status() -> Iterator[Callable[[str], None]]:
     from rich.console import Console
     from rich.text import Text
 
+    from sdrt.cli.terminal import printable
+
     with Console(stderr=True).status("") as line:
-        yield lambda stage: line.update(Text(stage))
+        yield lambda stage: line.update(Text(printable(stage)))

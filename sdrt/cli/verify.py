@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from sdrt.cli.status import status
+from sdrt.cli.terminal import echo, echo_json
 
 
 @click.command()
@@ -28,9 +27,7 @@ def verify(bundle: str | None, fast: bool, as_json: bool) -> None:
     size = sum(entry.size for entry in files.values())
     if as_json:
         mode = "fast" if fast else "full"
-        click.echo(
-            json.dumps({"bundle": str(path), "verify": mode, "files": len(files), "bytes": size, "ok": True})
-        )
+        echo_json({"bundle": str(path), "verify": mode, "files": len(files), "bytes": size, "ok": True})
     else:
         how = "sizes and headers" if fast else "SHA-256"
-        click.echo(f"{path} is sound: {len(files)} files, {size / 1e6:.1f} MB ({how})")
+        echo(f"{path} is sound: {len(files)} files, {size / 1e6:.1f} MB ({how})")

@@ -4,7 +4,9 @@
 |---|---|
 | `keys.py` | what the keys of a file say |
 | `targets.py` | which parameter they mean |
-| `factors.py` | the product of a module's factors |
+| `factors.py`, `rotations.py`, `scaling.py` | what a module's factors change |
+| `kinds.py` | which kind of change factors are, by their names |
+| `magnitudes.py` | DoRA's norms |
 | `scale.py` | alpha / rank |
 | `matching.py` | files and a model, checked as a whole before anything is applied |
 | `changes.py` | the sum |

@@ -1,4 +1,4 @@
-"""What LoRA files add to a model's parameters, and the sum."""
+"""What LoRA files make of a model's parameters."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdrt.errors import InputError
-from sdrt.lora.factors import Kind
+from sdrt.lora.kinds import Kind
+from sdrt.lora.magnitudes import with_magnitudes
 from sdrt.lora.targets import Target
 from sdrt.safetensors_file import SafetensorsFile
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What one LoRA adds to one parameter: scale x the product of its factors.
+    """What one LoRA makes of one parameter: it adds scale x change, and DoRA sets the norms of the sum.
 
-    module: as the file calls it. keys: of the factors in the file, by part.
+    module: as the file calls it. keys: of the factors in the file, by part. magnitudes: the key of DoRA's
+    norms, and the axis that they run along.
     """
 
     file: SafetensorsFile
@@ -28,16 +30,28 @@ class Change:
     keys: Mapping[str, str]
     scale: float
     target: Target
+    magnitudes: tuple[str, int] | None = None
 
-    def delta(self) -> NDArray[np.float32]:
-        """The addend, in the parameter's shape. Raises InputError if it is not finite."""
+    def apply(self, weight: NDArray[np.float32]) -> None:
+        """Change the parameter, of PyTorch's shape, in place.
+
+        Raises InputError if what is added is not finite.
+        """
         arrays = {part: self.file[key] for part, key in self.keys.items()}
-        with np.errstate(over="ignore", invalid="ignore"):  # looked at below
-            delta = self.kind.multiply(arrays)
-            delta *= np.float32(self.scale)
-        if not np.isfinite(delta).all():
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # looked at below
+            try:
+                # what follows must not depend on how the weight lies in memory
+                change = self.kind.change(arrays, np.ascontiguousarray(weight))
+            except np.linalg.LinAlgError:  # of NaN
+                change = np.full(weight.shape, np.nan, np.float32)
+            change *= np.float32(self.scale)
+            if self.magnitudes is not None:
+                key, axis = self.magnitudes
+                changed = with_magnitudes(weight + change.reshape(self.target.shape), self.file[key], axis)
+                change = changed - weight
+        if not np.isfinite(change).all():
             raise InputError(f"{self.module} in {self.file.path} has NaN or Inf; the file is damaged")
-        return delta.reshape(self.target.shape)
+        weight += change.reshape(self.target.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +77,7 @@ class AppliedLora:
 class Adaptation:
     """Several LoRAs, matched with the parameters of one model.
 
-    changes: by component and parameter; those of one parameter add up.
+    changes: by component and parameter; those of one parameter are made one after the other.
     """
 
     loras: tuple[AppliedLora, ...]
@@ -74,6 +88,6 @@ NO_LORAS = Adaptation(loras=(), changes={})
 
 
 def add(weight: NDArray[np.float32], changes: Iterable[Change]) -> None:
-    """Add changes to a parameter, in place. Raises InputError if one is not finite."""
+    """Make changes to a parameter, of PyTorch's shape, in place. Raises InputError if one is not finite."""
     for change in changes:
-        weight += change.delta()
+        change.apply(weight)

@@ -2,7 +2,8 @@
 
 kohya's trainer and LyCORIS write `lora_unet_<path with underscores>.lora_down.weight`, PEFT and diffusers
 `unet.<path>.lora_A.weight`, and older diffusers `unet.<path>.lora.down.weight` or
-`unet.<path>.processor.to_q_lora.down.weight`. Only the ends differ: the paths are looked up, not understood.
+`unet.<path>.processor.to_q_lora.down.weight`; ComfyUI `diffusion_model.<path>` and
+`text_encoders.clip_l.transformer.<path>`. Only the ends differ: the paths are looked up, not understood.
 """
 
 from __future__ import annotations
@@ -11,9 +12,15 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+Parameter = Literal["weight", "bias"]
 Component = Literal["text_encoder", "text_encoder_2", "unet"]
 COMPONENTS: tuple[Component, ...] = get_args(Component)
 
+_COMFYUI: dict[str, Component] = {
+    "clip_l": "text_encoder",
+    "clip_h": "text_encoder",
+    "clip_g": "text_encoder_2",
+}
 # what stands before the path -> whose path it is; kohya numbers the text encoders of Stable Diffusion XL only
 _PREFIXES: dict[str, Component] = {
     "lora_unet_": "unet",
@@ -24,29 +31,41 @@ _PREFIXES: dict[str, Component] = {
     "diffusion_model.": "unet",
     "text_encoder.": "text_encoder",
     "text_encoder_2.": "text_encoder_2",
+    **{
+        f"{outer}{encoder}.{inner}": component
+        for outer in ("text_encoders.", "")
+        for encoder, component in _COMFYUI.items()
+        for inner in ("transformer.", "")
+    },
 }
 _PEFT = "base_model.model."
-_PARTS = {"A": "down", "B": "up"}
+_PARTS = {"A": "down", "B": "up", "w_norm": "diff", "b_norm": "diff", "diff_b": "diff"}
+_OF_BIASES = ("b_norm", "diff_b")
 _KEY = re.compile(
     r"""(?P<path>.+?)
     (?: \.lora_(?P<kohya>down|up|mid)\.weight
       | \.lora_(?P<peft>[AB])(?:\.\w+)?\.weight
       | [._]lora(?:_linear_layer)?\.(?P<diffusers>down|up)\.weight
       | (?:[._]lora(?:_linear_layer)?)?\.(?P<alpha>alpha)
-      | \.(?P<lycoris>hada_[wt][12](?:_[ab])?|lokr_(?:w[12](?:_[ab])?|t2))
+      | \.(?P<lycoris>hada_[wt][12](?:_[ab])?|lokr_(?:w[12](?:_[ab])?|t2)|oft_blocks|rescale|on_input)
+      | \.(?P<difference>diff(?:_b)?|[wb]_norm)
+      | \.(?P<glora>[ab][12])\.weight
+      | \.(?P<dora>dora_scale)
+      | \.(?P<magnitude>lora_magnitude_vector)(?:\.\w+)*
     )""",
     re.VERBOSE,
 )
 # what people call the kinds that are not applied, by what their keys have in them
 _KINDS = {
-    r"\.(dora_scale|lora_magnitude_vector)": "DoRA",
-    r"\.oft_": "OFT",
-    r"\.diff(_b)?$": "full differences of weights",
-    r"\.[wb]_norm$": "changes of norms",
-    r"\.bias$": "changes of biases",
+    r"\.(oft_[Rrs]|boft_[Rs])\b": "OFT of PEFT, whose settings stand in another file",
+    r"\.ia3_l\b": "IA3 of PEFT, which changes biases too",
+    r"\.lora_E\b|\.ranknum\b": "AdaLoRA",
+    r"\.vera_lambda": "VeRA",
+    r"\.bm\.weight$": "GLoRA with a core",
+    r"\.lokr_t1$": "LoKr with a core in its first factor",
+    r"\.bias$|\.bias_(indices|values|size)$": "changes of biases",
+    r"\.(set_weight|reshape_weight)$": "new weights in place of changes",
     r"\.lora_embedding|^bundle_emb\.|^emb_params$|^clip_[lg]$": "embeddings",
-    r"\.on_input$": "IA3",
-    r"\.[ab][12]\.weight$": "GLoRA",
 }
 
 
@@ -55,11 +74,14 @@ class Key:
     """What one key says.
 
     component: None if the file leaves it open. path: of the module, with underscores for dots.
-    part: `down`, `up`, `mid`, `alpha`, or LyCORIS's name of a factor, such as `hada_w1_a`.
+    parameter: which of the module's is changed.
+    part: `down`, `up`, `mid`, `alpha`, `diff`, `dora_scale`, `lora_magnitude_vector`, or LyCORIS's name of a
+    factor, such as `hada_w1_a`.
     """
 
     component: Component | None
     path: str
+    parameter: Parameter
     part: str
 
 
@@ -76,7 +98,12 @@ def parse_key(key: str) -> Key | None:
             component, path = whose, path.removeprefix(prefix)
             break
     path = path.removeprefix(_PEFT).replace(".processor.", ".")
-    return Key(component=component, path=path.replace(".", "_"), part=_PARTS.get(part, part))
+    return Key(
+        component=component,
+        path=path.replace(".", "_"),
+        parameter="bias" if part in _OF_BIASES else "weight",
+        part=_PARTS.get(part, part),
+    )
 
 
 def kind_of(key: str) -> str:

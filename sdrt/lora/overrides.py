@@ -21,10 +21,16 @@ def read_parameters(graph: Path) -> dict[str, tuple[int, ...]]:
 
     Raises BundleError if the file is damaged.
     """
-    return {
-        name.removesuffix(TRANSPOSED): one.shape[::-1] if name.endswith(TRANSPOSED) else one.shape
-        for name, one in read_initializers(graph).items()
-    }
+    return {name.removesuffix(TRANSPOSED): _shape(one) for name, one in read_initializers(graph).items()}
+
+
+def _shape(initializer: Initializer) -> tuple[int, ...]:
+    """PyTorch's shape of a parameter."""
+    match initializer.shape:
+        case channels, 1, 1:  # of a group norm, which scales [B, C, h, w]
+            return (channels,)
+        case shape:
+            return shape[::-1] if initializer.name.endswith(TRANSPOSED) else shape
 
 
 def adapt_bundle(bundle: Bundle, loras: Iterable[tuple[Path, float]]) -> Adaptation:
@@ -57,9 +63,10 @@ def merged_initializers(graph: Path, changes: Mapping[str, Sequence[Change]]) ->
 
 
 def _merged(initializer: Initializer, changes: Sequence[Change]) -> Array:
-    transposed = initializer.name.endswith(TRANSPOSED)
     weight = initializer.read().astype(np.float32, copy=False)
-    add(weight.T if transposed else weight, changes)
+    # a view in either case
+    transposed = initializer.name.endswith(TRANSPOSED)
+    add(weight.T if transposed else weight.reshape(_shape(initializer)), changes)
     with np.errstate(over="ignore"):  # looked at below
         rounded = weight.astype(initializer.dtype, copy=False)
     if not np.isfinite(rounded).all():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from sdrt.errors import InputError
 from sdrt.lora.targets import Target
 from sdrt.safetensors_file import SafetensorsFile
+from sdrt.strict_json import read_json
 
 # where diffusers writes PEFT's configs, as one JSON object with `unet.` and so on before the names
 _CONFIGS = "lora_adapter_metadata"
@@ -23,8 +23,8 @@ class Scales:
         """Raises InputError if the configs in its metadata are no JSON object."""
         self._file = file
         try:
-            self._configs: Any = json.loads(file.metadata.get(_CONFIGS, "{}"))
-        except (ValueError, RecursionError):
+            self._configs: Any = read_json(file.metadata.get(_CONFIGS, "{}"))
+        except ValueError:
             self._configs = None
         if not isinstance(self._configs, dict):
             raise InputError(f"{_CONFIGS} in the metadata of {file.path} is no JSON object")
@@ -41,17 +41,21 @@ class Scales:
             for name, value in self._configs.items()
             if name.partition(".")[0] == target.component
         }
-        alpha = self._configured(config, target) if alpha_key is None else self._tensor(alpha_key)
+        alpha = self._configured(config, target) if alpha_key is None else self.number(alpha_key, target)
         if alpha is None:
             return 1.0
-        if type(alpha) not in (int, float) or not abs(alpha) <= _LARGEST:
-            raise InputError(f"alpha of {target.parameter} in {self._file.path} is no finite number")
-        return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") is True else rank)
+        return self._checked(alpha, target) / (math.sqrt(rank) if config.get("use_rslora") is True else rank)
 
-    def _tensor(self, key: str) -> float:
+    def number(self, key: str, target: Target) -> float:
+        """Alpha as a tensor of one number, whole or not. Raises InputError if it is something else."""
         if math.prod(self._file.shape(key)) != 1:
             raise InputError(f"{key} in {self._file.path} should be one number; the file is damaged")
-        return float(self._file[key].item())
+        return self._checked(self._file[key].item(), target)
+
+    def _checked(self, alpha: Any, target: Target) -> float:
+        if type(alpha) not in (int, float) or not abs(alpha) <= _LARGEST:
+            raise InputError(f"alpha of {target.parameter} in {self._file.path} is no finite number")
+        return float(alpha)
 
     def _configured(self, config: Mapping[str, Any], target: Target) -> Any:
         """PEFT's lora_alpha, or that of a pattern which ends the module's name."""

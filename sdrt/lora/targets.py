@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
-from sdrt.lora.keys import Component, Key
+from sdrt.lora.keys import Component, Key, Parameter
 from sdrt.original_names import original_unet_names
 
-_WEIGHT = ".weight"
 _OF_TEXT_ENCODERS = (("q_proj", "to_q"), ("k_proj", "to_k"), ("v_proj", "to_v"), ("out_proj", "to_out"))
 
 # parameters of the components by name, with their shapes as PyTorch has them
@@ -17,7 +17,10 @@ Parameters = Mapping[Component, Mapping[str, tuple[int, ...]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A parameter that a LoRA changes; its shape is PyTorch's: [out, in] or [out, in, height, width]."""
+    """A parameter that a LoRA changes.
+
+    Its shape is PyTorch's: [out, in] or [out, in, height, width]; [channels] of biases and norms.
+    """
 
     component: Component
     parameter: str
@@ -25,26 +28,27 @@ class Target:
 
 
 class Targets:
-    """The matrices and convolutions of a model by the paths that LoRA files have for them."""
+    """The parameters of a model by the paths that LoRA files have for their modules."""
 
     def __init__(self, parameters: Parameters) -> None:
         self.components = tuple(parameters)
-        self._found: dict[Component, dict[str, Target]] = {}
+        self._found: dict[Component, dict[tuple[str, Parameter], Target]] = {}
         for component, shapes in parameters.items():
-            weights = [name for name, shape in shapes.items() if len(shape) > 1 and name.endswith(_WEIGHT)]
-            original = original_unet_names(weights) if component == "unet" else {}
-            self._found[component] = {
-                spelling.removesuffix(_WEIGHT).replace(".", "_"): Target(
-                    component=component, parameter=name, shape=shapes[name]
-                )
-                for name in weights
-                for spelling in _spellings(component, name, original.get(name))
-            }
+            original = original_unet_names(shapes) if component == "unet" else {}
+            found = self._found[component] = {}
+            for parameter in get_args(Parameter):
+                end = f".{parameter}"
+                for name in shapes:
+                    if name.endswith(end):
+                        target = Target(component=component, parameter=name, shape=shapes[name])
+                        for spelling in _spellings(component, name, original.get(name)):
+                            found[spelling.removesuffix(end).replace(".", "_"), parameter] = target
 
     def find(self, key: Key) -> Target | None:
         """The parameter that a key changes; None if there is none, or if it could be of two components."""
         components = self.components if key.component is None else (key.component,)
-        found = [self._found.get(component, {}).get(key.path) for component in components]
+        wanted = (key.path, key.parameter)
+        found = [self._found.get(component, {}).get(wanted) for component in components]
         targets = [target for target in found if target is not None]
         return targets[0] if len(targets) == 1 else None
 

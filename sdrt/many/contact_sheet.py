@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sdrt.errors import InputError
+from sdrt.image_reading import loaded_image
 from sdrt.many.sheet_text import SheetText
 
 if TYPE_CHECKING:
@@ -88,21 +90,18 @@ class ContactSheet:
     def place_file(self, index: int, path: Path) -> None:
         """As `place`, a picture of a file."""
         import numpy as np
-        from PIL import Image
 
-        with Image.open(path) as picture:
+        with loaded_image(path) as picture:
             self.place(index, np.asarray(picture.convert("RGB")))
 
     def is_in(self, path: Path) -> bool:
         """Whether a file is this sheet."""
-        from PIL import Image, UnidentifiedImageError
-
         try:
-            with Image.open(path) as other:
+            with loaded_image(path) as other:
                 return (
                     other.size == self.image.size and other.convert("RGB").tobytes() == self.image.tobytes()
                 )
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        except InputError:
             return False
 
     def _scaled(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from typing import Any
 from sdrt.errors import InputError
 from sdrt.metadata import OUTCOME, OWN
 from sdrt.metadata.image_texts import read_texts
+from sdrt.strict_json import read_json
 
 _NUMBERED = re.compile(r"(.+)-([1-9]\d{0,8})")
 
@@ -60,8 +61,8 @@ def _families(folder: Path) -> dict[str, list[Path]]:
 
 def _says(file: Path) -> dict[str, Any] | None:
     try:
-        said = json.loads(read_texts(file).texts.get(OWN, "null"))
-    except (InputError, ValueError, RecursionError):
+        said = read_json(read_texts(file).texts.get(OWN, "null"), nul=True, constants=True)
+    except (InputError, ValueError):
         return None
     return said if isinstance(said, dict) else None
 

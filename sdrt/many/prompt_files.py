@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from sdrt.errors import InputError, UnknownNameError
-from sdrt.many.setting_words import find_setting, read_setting
+from sdrt.many.setting_words import find_setting, is_ignored, read_setting
+from sdrt.strict_json import read_json
 
 STANDARD_INPUT = Path("-")
 _MAX_BYTES = 64 * 2**20
@@ -92,9 +92,11 @@ def _reader(path: Path, text: str) -> _Reader:
 
 
 def _line(name: str, number: int, fields: _Fields, columns: Collection[str]) -> Line:
-    settings, own = {}, {}
+    settings: dict[str, Any] = {}
+    own: dict[str, str] = {}
+    fields, batch = _without_batches(fields)
     for word, value in fields.items():
-        if value is None:
+        if value is None or (word not in columns and is_ignored(word, value)):
             continue
         if word in columns:
             own[word] = str(value)
@@ -108,9 +110,20 @@ def _line(name: str, number: int, fields: _Fields, columns: Collection[str]) -> 
         if setting in settings:
             raise InputError(f"{setting} is given twice, once as {word!r}; leave one out")
         settings[setting] = read_setting(setting, value)
+    if batch is not None:
+        settings["count"] = settings.get("count", 1) * batch
     if not {"prompt", "blend"} & settings.keys():
         raise InputError("there is no prompt; give it one, or take the line out")
     return Line(name=name, number=number, settings=settings, columns=own)
+
+
+def _without_batches(fields: _Fields) -> tuple[_Fields, int | None]:
+    """The fields without AUTOMATIC1111's batch_size, which multiplies n_iter to the count of pictures."""
+    words = [word for word in fields if word.strip().lstrip("-").lower().replace(" ", "_") == "batch_size"]
+    if not words:
+        return fields, None
+    batch: int = read_setting("count", fields[words[0]])
+    return {word: value for word, value in fields.items() if word not in words}, batch
 
 
 # a word after two dashes, and its value: in quotes, or all up to the next such word
@@ -148,9 +161,9 @@ def _json_lines(name: str, text: str) -> Iterator[tuple[int, _Fields]]:
         if not line.strip():
             continue
         try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            said = getattr(error, "msg", "it is nested too deeply")
+            fields = read_json(line, nul=True, constants=True)
+        except ValueError as error:
+            said = getattr(error, "msg", error)
             raise InputError(f"{name}, line {number}: this is no JSON: {said}") from None
         if not isinstance(fields, dict):
             raise InputError(f'{name}, line {number}: expected an object, as {{"prompt": "a cat"}}')

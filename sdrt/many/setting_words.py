@@ -28,11 +28,28 @@ _OTHER_WORDS: Mapping[str, str] = MappingProxyType(
         "cfg": "guidance_scale",
         "cfg_scale": "guidance_scale",
         "sampler_name": "sampler",
-        "schedule_type": "sigma_schedule",
+        "schedule_type": "schedule",
+        "scheduler": "schedule",
         "n_iter": "count",
         "subseed": "variation_seed",
         "subseed_strength": "variation_strength",
         "denoising_strength": "strength",
+    }
+)
+# of AUTOMATIC1111's scripts/prompts_from_file.py, without a bearing on what a picture shows
+_WITHOUT_BEARING = frozenset(
+    {"outpath_samples", "outpath_grids", "prompt_for_display", "do_not_save_samples", "do_not_save_grid"}
+)
+# those that change it in ways that sdrt has not, and the values that ask for nothing
+_FOREIGN: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "sd_model": frozenset(),
+        "styles": frozenset(),
+        "sampler_index": frozenset(),
+        "restore_faces": frozenset({"false", "0"}),
+        "tiling": frozenset({"false", "0"}),
+        "seed_resize_from_w": frozenset({"-1", "0"}),
+        "seed_resize_from_h": frozenset({"-1", "0"}),
     }
 )
 # what a request cannot have beside another setting, and its value where that is given
@@ -42,6 +59,8 @@ _RIVALS: Mapping[str, tuple[str, Any]] = MappingProxyType(
         "start_step": ("strength", None),
         "prompt": ("blend", ""),
         "blend": ("prompt", ()),
+        "schedule": ("sigmas", ()),
+        "sigmas": ("schedule", None),
     }
 )
 # what stands for the whole run, not for a picture
@@ -55,12 +74,24 @@ def setting_types() -> Mapping[str, Any]:
     return {name: kind for name, kind in hints.items() if name not in _NOT_SETTINGS}
 
 
+def is_ignored(word: str, value: Any) -> bool:
+    """Whether a word of AUTOMATIC1111 asks for nothing here. Raises InputError if sdrt lacks what it asks."""
+    name = _spelled(word)
+    if name in _FOREIGN and str(value).strip().lower() not in _FOREIGN[name]:
+        raise InputError(f"{word} is of AUTOMATIC1111, and sdrt has no such setting; take it out")
+    return name in _WITHOUT_BEARING or name in _FOREIGN
+
+
+def _spelled(word: str) -> str:
+    return re.sub(r"[\s-]+", "_", word.strip().lstrip("-").lower())
+
+
 def find_setting(word: str) -> str:
     """The keyword of a word: `CFG scale`, `--guidance` and `guidance_scale` are one.
 
     Raises UnknownNameError with the nearest.
     """
-    name = re.sub(r"[\s-]+", "_", word.strip().lstrip("-").lower())
+    name = _spelled(word)
     known = setting_types()
     if name not in known:
         name = _OTHER_WORDS.get(name, name)

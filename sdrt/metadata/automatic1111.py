@@ -7,11 +7,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from sdrt.errors import InputError
+from sdrt.lora.tags import TAG, LoraTag
 from sdrt.metadata.checked import MAX_TEXT, few, file_name, plain, shown, typed
 from sdrt.metadata.parameters import parse_parameters
 from sdrt.metadata.recorded import EmbeddingFile, LoraFile, ModelName, NamedFile, RecordedSettings
-from sdrt.metadata.sampling import draws_noise, in_our_words
+from sdrt.metadata.sampling import draws_noise, of_automatic1111, of_sdrt
 
 _NUMBERS = {  # key -> keyword, type
     "Steps": ("steps", int),
@@ -36,9 +39,18 @@ _KNOWN = {
     ),
     *("Model", "Model hash", "Lora hashes", "TI hashes", "Hashes", "Init image hash", "VAE", "VAE hash"),
     *("RNG", "ENSD", "Eta", "Batch size", "Batch pos", "Version", "User", "Module 1"),
+    "Civitai resources",
 }
 _SIZE = re.compile(r"(\d{1,6})x(\d{1,6})")
-_TAG = re.compile(r"<(\w{1,20}):([^<>]{1,300})>")
+# a name may hold commas and brackets: it ends where a hash follows
+_HASHED = re.compile(r"\s*([^:]+):\s*([0-9a-fA-F]{8,64})\s*(?:,|$)")
+
+
+class _Resource(msgspec.Struct):
+    type: str = ""
+    modelName: str = ""  # noqa: N815, Civitai's name
+    modelVersionId: int = 0  # noqa: N815
+    weight: float | None = None
 
 
 def read_parameters(text: str) -> RecordedSettings:
@@ -71,6 +83,7 @@ class _Reader:
         self._size()
         self._sampler()
         self._picture()
+        self._resources()
         self._unread()
         model, digest = self.fields.get("Model"), self.fields.get("Model hash")
         return RecordedSettings(
@@ -90,23 +103,19 @@ class _Reader:
         hashes = dict(_hashes(self.fields.get("Lora hashes", "")))
         for keyword, key in (("prompt", "Prompt"), ("negative_prompt", "Negative prompt")):
             text = self.fields.get(key, "")
-            for kind, inside in _TAG.findall(text):
+            for kind, inside in TAG.findall(text):
                 self._tag(kind.lower(), inside, hashes)
-            self.settings[keyword] = _TAG.sub("", text)
+            self.settings[keyword] = TAG.sub("", text)
         for name in sorted(hashes.keys() - self._tagged):
             self._lora(name, 1.0, hashes[name])
             self.notes.append(f"the weight of the LoRA {shown(name)} is not said: 1, unless --lora says it")
 
     def _tag(self, kind: str, inside: str, hashes: Mapping[str, str]) -> None:
-        name, *numbers = inside.split(":")
         if kind not in ("lora", "lyco"):
             self.notes.append(f"{shown(f'<{kind}:{inside}>')} is not carried over")
             return
-        try:
-            weights = [float(number.rpartition("=")[2]) for number in numbers] or [1.0]
-        except ValueError:
-            weights = [math.nan]
-        text, weight = weights[0], weights[:2][-1]  # the text encoder's, the U-Net's
+        tag = LoraTag.parse(inside)
+        name, text, weight = tag.name, tag.text_weight, tag.weight
         if not math.isfinite(weight):
             self.wanted["loras"] = f"the weight of the LoRA in {shown(f'<{kind}:{inside}>')} is no number"
             return
@@ -139,7 +148,8 @@ class _Reader:
             self.wanted["width"] = self.wanted["height"] = f"Size is {shown(text)}, which is no size"
 
     def _sampler(self) -> None:
-        found = in_our_words(self.fields.get("Sampler", "Euler"), self.fields.get("Schedule type"))
+        read = of_sdrt if self.ours else of_automatic1111
+        found = read(self.fields.get("Sampler", "Euler"), self.fields.get("Schedule type"))
         self.settings |= found.settings
         self.notes += found.notes
         self.wanted |= found.wanted
@@ -183,6 +193,25 @@ class _Reader:
         run += self.settings.get("sampler") not in ("ddim", "pndm")
         self.settings["start_step"] = max(steps - run, 0)
 
+    def _resources(self) -> None:
+        """Civitai's list of what was used, which names neither file nor hash."""
+        try:
+            found = msgspec.json.decode(self.fields.get("Civitai resources", "[]"), type=list[_Resource])
+        except msgspec.DecodeError:
+            self.notes.append("its Civitai resources are no list that can be read")
+            return
+        for one in found:
+            if one.type in ("lora", "lycoris", "dora"):
+                weight = "" if one.weight is None else f" with the weight {one.weight:g}"
+                name = one.modelName or f"model version {one.modelVersionId}"
+                self.notes.append(
+                    f"it was made with the LoRA {shown(name)} of Civitai{weight}; give it with --lora"
+                )
+            elif one.type in ("embed", "embedding", "textualinversion"):
+                self.notes.append(
+                    f"it was made with the embedding {shown(one.modelName)}; give it with --textual-inversion"
+                )
+
     def _unread(self) -> None:
         known = _KNOWN | _NUMBERS.keys()
         left = [key for key in self.fields if key not in known and not key.startswith("Hires")]
@@ -195,7 +224,5 @@ class _Reader:
 
 def _hashes(text: str) -> Iterator[tuple[str, str]]:
     """`name: 0123456789ab, other: ...`, which names a file and the first digits of a hash."""
-    for pair in text.split(","):
-        name, _, digest = pair.rpartition(":")
-        if name.strip() and re.fullmatch(r"[0-9a-fA-F]{8,64}", digest.strip()):
-            yield name.strip(), digest.strip().lower()
+    for name, digest in _HASHED.findall(text):
+        yield name.strip(), digest.lower()

@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from sdrt.errors import InputError
+from sdrt.strict_json import read_json
 
 MAX_TEXT = 4_000_000  # characters; ComfyUI's largest graphs are a tenth of that
 _MAX_NAME = 255
+_MAX_INTEGER = 2**64
 _FEW = 20
 _SHOWN = 60
 _T = TypeVar("_T")
@@ -23,9 +25,11 @@ def json_object(text: str, called: str) -> dict[str, Any]:
     if len(text) > MAX_TEXT:
         raise InputError(f"its {called} has {len(text)} characters, more than {MAX_TEXT}")
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = read_json(text, nul=True, constants=True)
+    except json.JSONDecodeError:
         found = None
+    except ValueError as error:
+        raise InputError(f"its {called} is refused: {error}") from None
     if not isinstance(found, dict):
         raise InputError(f"its {called} is not a JSON object; another program changed it")
     return found
@@ -40,6 +44,8 @@ def typed(value: Any, kind: type[_T] | Any, called: str) -> _T:
         found: _T = msgspec.convert(value, kind)
     except (msgspec.ValidationError, RecursionError, OverflowError) as error:
         raise InputError(f"{called} is {shown(value)}: {error}") from None
+    if isinstance(found, int) and abs(found) > _MAX_INTEGER:
+        raise InputError(f"{called} is {shown(value)}; expected a number of at most 64 bits")
     if isinstance(found, float) and not math.isfinite(found):
         raise InputError(f"{called} is {found}; expected a finite number")
     return found

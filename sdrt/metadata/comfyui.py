@@ -12,7 +12,7 @@ from sdrt.errors import InputError
 from sdrt.metadata.checked import few, file_name, json_object, shown, typed
 from sdrt.metadata.comfyui_graph import Graph, Node, inputs, kind
 from sdrt.metadata.recorded import LoraFile, ModelName, NamedFile, RecordedSettings
-from sdrt.metadata.sampling import draws_noise, in_our_words
+from sdrt.metadata.sampling import draws_noise, of_comfyui
 
 _SAVING = ("SaveImage", "PreviewImage")
 _SAMPLERS = ("KSampler", "KSamplerAdvanced")
@@ -20,6 +20,12 @@ _DECODERS = ("VAEDecode", "VAEDecodeTiled")
 _MASKING = ("VAEEncodeForInpaint", "SetLatentNoiseMask")
 _HOLDING_TEXT = ("text", "value", "string", "prompt")
 _LORAS = ("LoraLoader", "LoraLoaderModelOnly")
+# the texts that an encoder takes, the first of which sdrt gives to all text encoders
+_ENCODERS = {"CLIPTextEncode": ("text",), "CLIPTextEncodeSDXL": ("text_g", "text_l")}
+_ZEROS = "ConditioningZeroOut"
+_EMPTY = ("EmptyLatentImage", "EmptySD3LatentImage")
+_RESOLVED = "populated_text"  # where wildcard nodes keep what they drew
+_DRAWING = re.compile(r"wildcard|random|dynamicprompt|DPRandom|DPCombin", re.IGNORECASE)
 _EMBEDDING = re.compile(r"\bembedding:([\w.\-/\\]+)")
 _WEIGHTED = re.compile(r"(?<!\\)[()]")
 
@@ -48,8 +54,12 @@ class _Reader:
         self.settings["steps"] = self._value(sampler, "steps", int)
         self.settings["guidance_scale"] = self._value(sampler, "cfg", float)
         self._sampling(sampler)
-        for keyword, key in (("prompt", "positive"), ("negative_prompt", "negative")):
-            self.settings[keyword] = self._prompt(self.graph.linked(sampler, key), key)
+        self.settings["prompt"] = self._prompt(self.graph.linked(sampler, "positive"), "positive")
+        negative = self.graph.linked(sampler, "negative")
+        if negative is not None and kind(negative) == _ZEROS:
+            self.settings |= {"negative_prompt": "", "zero_negative": True}
+        else:
+            self.settings["negative_prompt"] = self._prompt(negative, "negative")
         self._syntax()
         model = self._model(self.graph.linked(sampler, "model"))
         self._latents(self.graph.linked(sampler, "latent_image"))
@@ -69,14 +79,20 @@ class _Reader:
 
     def _sampler_of_the_picture(self) -> Node:
         found: dict[int, Node] = {}
+        followed: set[int] = set()  # nodes behind savers before: there may be thousands over one chain
         for saving in self.graph.of(*_SAVING):
+            chain: list[int] = []
             for node in self.graph.chain(self.graph.linked(saving, "images"), "images", "image"):
+                if id(node) in followed:
+                    break
+                chain.append(id(node))
                 made = self.graph.linked(node, "samples") if kind(node) in _DECODERS else None
                 if made is None:
                     self._left_out(node)
                     continue
                 found[id(made)] = made
                 self._vae(self.graph.linked(node, "vae"))
+            followed.update(chain)
         samplers = list(found.values()) or self.graph.of(*_SAMPLERS)
         if len(samplers) != 1:
             how = "several samplers" if samplers else "no sampler"
@@ -100,7 +116,7 @@ class _Reader:
 
     def _sampling(self, sampler: Node) -> None:
         name: str = self._value(sampler, "sampler_name", str)
-        found = in_our_words(name, self._value(sampler, "scheduler", str))
+        found = of_comfyui(name, self._value(sampler, "scheduler", str))
         self.settings |= found.settings
         self.notes += found.notes
         self.wanted |= found.wanted
@@ -109,17 +125,37 @@ class _Reader:
 
     def _prompt(self, node: Node | None, called: str) -> str:
         for one in self.graph.chain(node, "conditioning", called):
-            if kind(one) == "CLIPTextEncode":
+            if kind(one) == _ZEROS:
+                raise InputError(
+                    f"the {called} prompt of its ComfyUI graph is set to zeros, which sdrt cannot"
+                )
+            if kind(one) in _ENCODERS:
                 self._clip(self.graph.linked(one, "clip"))
-                return str(self._text(one))
+                keys = _ENCODERS[kind(one)]
+                texts = [self._text(one, key) for key in keys]
+                if len(set(texts)) > 1:
+                    self.notes.append(
+                        f"{keys[1]} of its {kind(one)} is another text: both encoders get {keys[0]}"
+                    )
+                return texts[0]
+            if isinstance(inputs(one).get(_RESOLVED), str):  # a wildcard's own encoder
+                self._clip(self.graph.linked(one, "clip"))
+                return str(inputs(one)[_RESOLVED])
             self._left_out(one)
         raise InputError(f"the {called} prompt of its ComfyUI graph comes from no CLIPTextEncode")
 
-    def _text(self, node: Node) -> Any:
-        source = self.graph.linked(node, "text")
-        held = inputs(node).get("text")
+    def _text(self, node: Node, key: str) -> str:
+        source = self.graph.linked(node, key)
+        held: Any = inputs(node).get(key)
         if source is not None:
-            texts = [inputs(source)[key] for key in _HOLDING_TEXT if isinstance(inputs(source).get(key), str)]
+            given = inputs(source)
+            texts = [given[name] for name in _HOLDING_TEXT if isinstance(given.get(name), str)]
+            if isinstance(given.get(_RESOLVED), str):
+                texts = [given[_RESOLVED]]
+            elif _DRAWING.search(kind(source)):
+                raise InputError(
+                    f"its prompt was drawn by a {shown(kind(source))}, and its graph has the template alone"
+                )
             if not texts:
                 raise InputError(f"its prompt comes from a {shown(kind(source))}, which sdrt cannot read")
             held = texts[0]
@@ -168,7 +204,10 @@ class _Reader:
         self.loras.insert(0, LoraFile(file=NamedFile(name=name), weight=weight))
 
     def _latents(self, node: Node | None) -> None:
-        if node is not None and kind(node) == "EmptyLatentImage":
+        while node is not None and kind(node) == "RepeatLatentBatch":
+            self.notes.append("it is one of a batch, and does not say which: this is the first")
+            node = self.graph.linked(node, "samples")
+        if node is not None and kind(node) in _EMPTY:
             self.settings["width"] = self._value(node, "width", int)
             self.settings["height"] = self._value(node, "height", int)
             if self._value(node, "batch_size", int) > 1:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sdrt.image_reading import loaded_image
 from sdrt.metadata.exif import read_exif
 from sdrt.metadata.keywords import KEYWORDS, PARAMETERS
+from sdrt.metadata.others import program_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,11 +24,13 @@ class PictureTexts:
     """Width and height, and the texts by the keywords that PNG has for them.
 
     pixels: [H, W, 3] uint8, as they were written; None where the format may have changed them.
+    program: who wrote it, where that is none whose texts are read; None if nothing tells.
     """
 
     size: tuple[int, int]
     texts: Mapping[str, str]
     pixels: NDArray[np.uint8] | None
+    program: str | None = None
 
 
 def read_texts(path: Path) -> PictureTexts:
@@ -35,11 +38,13 @@ def read_texts(path: Path) -> PictureTexts:
     with loaded_image(path) as image:  # loaded, as PNG's texts may stand behind the pixels
         known = {key: image.info[key] for key in KEYWORDS if isinstance(image.info.get(key), str)}
         texts = {**_gif_comment(image), **read_exif(image), **known}
-        # an animation begins with another picture than its texts are of
-        moving = getattr(image, "n_frames", 1) > 1
-        lossless = image.format == "PNG" and image.mode == "RGB" and not moving
+        # an animation begins with another picture than its texts are of; to count the frames of other formats
+        # than PNG would be to read them all
+        lossless = image.format == "PNG" and image.mode == "RGB" and getattr(image, "n_frames", 1) == 1
         pixels = np.asarray(image) if lossless else None
-        return PictureTexts(size=image.size, texts=texts, pixels=pixels)
+        return PictureTexts(
+            size=image.size, texts=texts, pixels=pixels, program=program_of(dict(image.info) | texts)
+        )
 
 
 def _gif_comment(image: Image.Image) -> dict[str, str]:

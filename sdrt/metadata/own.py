@@ -57,7 +57,7 @@ def _settings(said: dict[str, Any]) -> dict[str, Any]:
         if one.name in said and one.name not in LEFT_OUT and one.name not in file_fields()
     }
     # what `resolve_request` takes together with something else only
-    if said.get("init_image") is None or found.get("image_guidance") is not None:
+    if found.get("image_guidance") is not None or not (said.get("init_image") or found.get("start_step")):
         found.pop("start_step", None)
     if found.get("variation_seed") is None:
         found.pop("variation_strength", None)

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from sdrt.errors import UnknownNameError
 from sdrt.metadata.checked import shown
-from sdrt.samplers import SAMPLERS, SigmaSchedule, Spacing, find_sampler
+from sdrt.samplers import COMFYUI, SAMPLERS, Sampler, find_sampler, schedule_name
 
-# timesteps from the last to the first of training, both included, is what k-diffusion's get_sigmas does
-_SCHEDULES: dict[str, tuple[Spacing, SigmaSchedule]] = {
-    "uniform": ("linspace", "plain"),
-    "normal": ("linspace", "plain"),
-    "karras": ("linspace", "karras"),
-    "exponential": ("linspace", "exponential"),
-    "beta": ("linspace", "beta"),
-    "simple": ("trailing", "plain"),
-    "sgmuniform": ("trailing", "plain"),
-    "ddim": ("leading", "plain"),
-    "ddimuniform": ("leading", "plain"),
-}
 # what AUTOMATIC1111's schedule `Automatic` is, in modules/sd_samplers_kdiffusion.py since 1.9
-_AUTOMATIC: dict[str, SigmaSchedule] = {
+_AUTOMATIC: Mapping[str, str] = {
     "dpmpp_2m": "karras",
     "dpmpp_sde": "karras",
     "dpmpp_2s_a": "karras",
@@ -32,8 +21,16 @@ _AUTOMATIC: dict[str, SigmaSchedule] = {
     "dpmpp_2m_sde_heun": "exponential",
     "dpmpp_3m_sde": "exponential",
 }
-# these take every so manieth timestep of training from the first on, whatever the schedule is called
-_LEADING = ("ddim", "pndm", "unipc")
+# in modules/sd_samplers_timesteps.py: UniPC of its authors with B(h) = h and order 3
+_AUTOMATIC1111_SAMPLERS: Mapping[str, tuple[str, str]] = {"unipc": ("unipc_bh1_3", "time_uniform")}
+# in comfy/samplers.py: its ddim is Euler over the chosen levels, its ddpm Euler with all noise fresh
+_COMFYUI_SAMPLERS: Mapping[str, str] = {
+    "ddim": "euler",
+    "ddpm": "euler_a",
+    "uni_pc": "unipc_bh1_3",
+    "uni_pc_bh2": "unipc_3",
+    "deis": "deis_3",
+}
 
 
 @dataclass
@@ -45,29 +42,76 @@ class Sampling:
     wanted: dict[str, str] = field(default_factory=dict)
 
 
-def in_our_words(name: str, schedule: str | None) -> Sampling:
-    """A sampler of AUTOMATIC1111 or ComfyUI and its schedule; None is the one that the name says."""
+def of_automatic1111(name: str, schedule: str | None) -> Sampling:
+    """A sampler of AUTOMATIC1111 and its schedule; None is the one that the name says.
+
+    Its DDIM and PLMS take every so manieth timestep of training from the first on, whatever the schedule.
+    """
     found = Sampling()
+    known = _sampler(name, found)
+    if known is None:
+        return found
+    sampler, named = known
+    own, levels = _AUTOMATIC1111_SAMPLERS.get(sampler.name, (sampler.name, None))
+    found.settings["sampler"] = own
+    if sampler.space is None:
+        found.settings |= {"sigma_schedule": "plain"}
+        if len(sampler.spacings) > 1:
+            found.settings["spacing"] = "leading"
+        return found
+    if schedule is not None and schedule.strip().lower() == "automatic":
+        schedule = _AUTOMATIC.get(sampler.name, "normal")
+    _take_schedule(levels or schedule or named or "normal", "", found)
+    return found
+
+
+def of_comfyui(name: str, scheduler: str) -> Sampling:
+    """A sampler of ComfyUI over the levels of a scheduler."""
+    found = Sampling()
+    known = _sampler(_COMFYUI_SAMPLERS.get(name, name), found)
+    if known is None:
+        return found
+    sampler, _ = known
+    found.settings["sampler"] = sampler.name
+    if sampler.space is None:
+        found.settings["sigma_schedule"] = "plain"
+        found.notes.append(f"{shown(name)} runs over its own noise levels, not those of {shown(scheduler)}")
+        return found
+    if name == "deis":
+        found.notes.append("its DEIS extrapolates over another variable than sdrt's")
+    _take_schedule(scheduler, COMFYUI, found)
+    return found
+
+
+def of_sdrt(name: str, schedule: str | None) -> Sampling:
+    """What sdrt's own text says in AUTOMATIC1111's words; its plain levels are called Uniform there."""
+    found = Sampling()
+    known = _sampler(name, found)
+    if known is None:
+        return found
+    sampler, named = known
+    key = (schedule or named or "uniform").lower()
+    found.settings |= {"sampler": sampler.name, "sigma_schedule": "plain"}
+    if key in ("karras", "exponential", "beta"):
+        found.settings["sigma_schedule"] = key if sampler.has_sigma_schedules else "plain"
+    elif key != "uniform":
+        _take_schedule(key, "", found)
+    return found
+
+
+def _sampler(name: str, found: Sampling) -> tuple[Sampler, str | None] | None:
     try:
-        sampler, named = find_sampler(name)
+        return find_sampler(name)
     except UnknownNameError as error:
         found.wanted["sampler"] = str(error)
-        return found
-    found.settings["sampler"] = sampler.name
-    key = "".join(c for c in (schedule or "uniform").lower() if c.isalnum())
-    if key == "automatic":
-        key = _AUTOMATIC.get(sampler.name, "uniform")
-    if named is not None and schedule is None:
-        key = named
-    if key not in _SCHEDULES:
-        found.notes.append(f"the schedule {shown(schedule)} is none of sdrt's: noise levels are plain")
-    spacing, levels = _SCHEDULES.get(key, ("linspace", "plain"))
-    if sampler.name in _LEADING:
-        spacing, levels = "leading", "plain"
-    if spacing in sampler.spacings and len(sampler.spacings) > 1:
-        found.settings["spacing"] = spacing
-    found.settings["sigma_schedule"] = levels if sampler.has_sigma_schedules else "plain"
-    return found
+        return None
+
+
+def _take_schedule(name: str, program: str, found: Sampling) -> None:
+    try:
+        found.settings["schedule"] = schedule_name(program + name)
+    except UnknownNameError:
+        found.wanted["schedule"] = f"its noise levels are those of {shown(name)}, which sdrt does not know"
 
 
 def draws_noise(settings: dict[str, Any]) -> bool:

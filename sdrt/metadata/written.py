@@ -17,8 +17,9 @@ from sdrt.metadata.keywords import OWN, PARAMETERS
 from sdrt.metadata.parameters import format_parameters
 from sdrt.prompt import escape
 from sdrt.request import Request
-from sdrt.samplers import SAMPLERS
+from sdrt.samplers import COMFYUI, SAMPLERS
 from sdrt.this_machine import cpu_architecture
+from sdrt.verified import state
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +29,16 @@ if TYPE_CHECKING:
     from sdrt.lora import AppliedLora
     from sdrt.textual_inversion import Embedding
 
+# modules/sd_schedulers.py of AUTOMATIC1111 and of Forge
+_SCHEDULE_TYPES = {
+    "plain": "Uniform",
+    "normal": "Uniform",
+    "sgm_uniform": "SGM Uniform",
+    "ddim_uniform": "DDIM",
+    "kl_optimal": "KL Optimal",
+    "align_your_steps": "Align Your Steps",
+    "gits": "Align Your Steps GITS",
+}
 # a picture is one of its request, whose seed is its own
 LEFT_OUT = frozenset({"count"})
 # what a picture says that is no part of what was asked for
@@ -139,8 +150,7 @@ def graph_digests(manifest: Manifest) -> dict[str, str]:
 
 
 def _sha256_of(path: Path) -> str:
-    now = path.stat()
-    return _sha256_once(path, now.st_size, now.st_mtime_ns, now.st_ino)
+    return _sha256_once(path, *state(path))
 
 
 @lru_cache(maxsize=64)
@@ -169,6 +179,14 @@ def _model(manifest: Manifest) -> dict[str, Any]:
     }
 
 
+def _schedule_type(request: Request) -> str | None:
+    """As AUTOMATIC1111 calls it: without one it takes what its Automatic is, which differs by sampler."""
+    if SAMPLERS[request.sampler].space is None or request.sigmas:
+        return None
+    name = (request.schedule or request.sigma_schedule).removeprefix(COMFYUI)
+    return _SCHEDULE_TYPES.get(name, name.capitalize())
+
+
 def _parameters(request: Request, made: MadeWith) -> str:
     manifest = made.manifest
     # whoever reads it back has the syntax on
@@ -176,7 +194,7 @@ def _parameters(request: Request, made: MadeWith) -> str:
     settings = {
         "Steps": request.steps,
         "Sampler": SAMPLERS[request.sampler].title,
-        "Schedule type": None if request.sigma_schedule == "plain" else request.sigma_schedule.capitalize(),
+        "Schedule type": _schedule_type(request),
         "CFG scale": f"{request.guidance_scale:g}",
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}",

@@ -50,7 +50,7 @@ def parse_prompt(text: str, *, composition: bool = True, called: str = "prompt")
 
 _AND = re.compile(r"\bAND\b")
 _PART_WEIGHT = re.compile(r"\s*[-+]?(\d+\.?|\d*\.\d+)")
-_STEP = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")
+_STEP = re.compile(r"\s*[-+]?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")
 _MARK = re.compile(r"\\.|[\\()\[\]:|]")
 _CLOSING = {"(": ")", "[": "]"}
 

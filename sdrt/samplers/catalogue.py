@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from sdrt.errors import InputError
 from sdrt.samplers import paths
@@ -33,6 +33,9 @@ class Sampler:
     step: the step function; path: where it goes, from a schedule and the number of steps.
     spacings: of the timesteps, as far as there is a choice.
     has_sigma_schedules: whether its noise levels may be laid by a rule.
+    space: where it runs along levels that are named or listed; None if it has timesteps of its own.
+    skips_penultimate: whether k-diffusion's programs leave out the last level before the end for it: all of
+    them, ComfyUI alone, or none.
     eta: share of fresh noise unless asked otherwise; None if the sampler has no such choice.
     noisy: whether it draws noise without any eta; predictions: of the models it is for.
     takes: fields of the schedule that the step function takes.
@@ -47,6 +50,8 @@ class Sampler:
     path: Callable[[NoiseSchedule, int], Path]
     spacings: tuple[Spacing, ...] = _ALL_SPACINGS
     has_sigma_schedules: bool = False
+    space: paths.Space | None = None
+    skips_penultimate: Literal["all", "comfyui"] | None = None
     eta: float | None = None
     noisy: bool = False
     predictions: tuple[PredictionType, ...] = _DIFFUSION
@@ -69,8 +74,8 @@ class Sampler:
         return partial(self.step, **options)
 
 
-_in_sigma_space = partial(Sampler, path=paths.sigma_path, has_sigma_schedules=True)
-_in_log_snr_space = partial(Sampler, path=paths.solver_path, has_sigma_schedules=True)
+_in_sigma_space = partial(Sampler, path=paths.sigma_path, has_sigma_schedules=True, space="sigma")
+_in_log_snr_space = partial(Sampler, path=paths.solver_path, has_sigma_schedules=True, space="log_snr")
 _multistep_path = partial(paths.solver_path, truncated_cosine_timesteps=True)
 _dpm_2_path = partial(paths.sigma_path, whole_karras_timesteps=True)
 
@@ -134,6 +139,7 @@ SAMPLERS = {
             evaluations_per_step=2,
             step=dpm_2,
             path=_dpm_2_path,
+            skips_penultimate="all",
         ),
         _in_sigma_space(
             name="dpm_2_a",
@@ -143,6 +149,7 @@ SAMPLERS = {
             evaluations_per_step=2,
             step=dpm_2_ancestral,
             path=_dpm_2_path,
+            skips_penultimate="all",
             eta=1.0,
         ),
         _in_sigma_space(
@@ -248,6 +255,7 @@ SAMPLERS = {
                 order=order,
                 step=partial(unipc, order=order, bh1=bh1),
                 path=paths.unipc_path,
+                skips_penultimate="comfyui",
                 predictions=(*_DIFFUSION, "flow"),
             )
             for name, title, order, bh1, aliases in (

@@ -16,7 +16,10 @@ def deis(network: Network, step: Step, x: Vector, memory: Memory, *, order: int)
     short run). One evaluation per step.
     """
     here, there = step.here, step.there
-    epsilon = here.epsilon(x, network(x, here))
+    x_0 = network(x, here)
+    if there.sigma == 0:  # the limit of order 1; of higher orders there is none
+        return (x_0,)
+    epsilon = here.epsilon(x, x_0)
     known = (epsilon, *memory)[: min(step.order_near_end(order), 1 + len(step.past))]
     # s = log(rho' / rho) runs from 0 to the end of the step, and d rho = rho e^s ds
     nodes = [here.lambda_ - point.lambda_ for point in (here, *step.past)][: len(known)]

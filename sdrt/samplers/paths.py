@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 
 from sdrt.errors import InputError
 from sdrt.samplers.schedule import LEAST_ALPHA_CUMPROD, NoiseSchedule
+from sdrt.samplers.schedules import Levels, Training
 from sdrt.samplers.spacing import laid_sigmas, single, timesteps, timesteps_of
 from sdrt.samplers.table import Path, Point
 
 Array = NDArray[np.float64]
+Space = Literal["sigma", "log_snr"]
 
 
 # ---------------------------------------------------------------- training timesteps: DDIM, DDPM, PLMS
@@ -168,6 +171,28 @@ def deis_path(schedule: NoiseSchedule, count: int) -> Path:
 def singlestep_path(schedule: NoiseSchedule, count: int) -> Path:
     """As `solver_path`, with linspace spacing whatever the schedule says."""
     return solver_path(msgspec.structs.replace(schedule, timestep_spacing="linspace"), count)
+
+
+# ---------------------------------------------------------------- levels by name or number, as k-diffusion's
+
+
+def level_path(schedule: NoiseSchedule, levels: Levels, space: Space) -> Path:
+    """Along a list of noise levels, in sigma space or at the same signal-to-noise ratios with
+    alpha^2 + sigma^2 = 1; multistep solvers keep their order to the end, as k-diffusion's do.
+    """
+    training = Training.of(schedule, comfyui=levels.comfyui)
+
+    def point(sigma: float) -> Point:
+        timestep = levels.timestep(training, sigma) if sigma > 0 else 0.0
+        if space == "log_snr":
+            return _variance_preserving(timestep, sigma)
+        return Point(timestep=timestep, alpha=1.0, sigma=float(sigma))
+
+    points = [point(sigma) for sigma in levels.sigmas]
+    scale = levels.initial_scale(training)
+    if space == "log_snr":
+        scale *= points[0].alpha
+    return Path(legs=tuple(pairwise(points)), point=point, initial_scale=scale, tapers=False)
 
 
 def _variance_preserving(timestep: float, sigma: float) -> Point:

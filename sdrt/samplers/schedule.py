@@ -69,15 +69,36 @@ class NoiseSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             alphas_cumprod[-1] = LEAST_ALPHA_CUMPROD
         return np.asarray(np.sqrt((np.float32(1.0) - alphas_cumprod) / alphas_cumprod), np.float64)
 
+    def unrounded_training_sigmas(self, *, of_float32: bool) -> NDArray[np.float64]:
+        """The same of betas in float64, as the original code has them: [num_train_timesteps] float64.
+
+        of_float32: of alphas_cumprod rounded to float32, as that code keeps it, which makes 2e-5 of the least
+        noise. Where the betas are rescaled to no signal, `training_sigmas`.
+        """
+        if self.rescale_betas_zero_snr:
+            return self.training_sigmas()
+        alphas_cumprod = np.cumprod(1.0 - self._betas_in_float64())
+        if of_float32:
+            alphas_cumprod = alphas_cumprod.astype(np.float32).astype(np.float64)
+        return np.sqrt((1.0 - alphas_cumprod) / alphas_cumprod)
+
     def _betas(self) -> NDArray[np.float32]:
         count = self.num_train_timesteps
         if self.beta_schedule == "linear":
             return _linspace(self.beta_start, self.beta_end, count)
         if self.beta_schedule == "scaled_linear":
             return _linspace(self.beta_start**0.5, self.beta_end**0.5, count) ** 2
+        return self._betas_in_float64().astype(np.float32)
+
+    def _betas_in_float64(self) -> NDArray[np.float64]:
+        count = self.num_train_timesteps
+        if self.beta_schedule == "linear":
+            return np.linspace(self.beta_start, self.beta_end, count)
+        if self.beta_schedule == "scaled_linear":
+            return np.asarray(np.linspace(self.beta_start**0.5, self.beta_end**0.5, count) ** 2)
         times = np.arange(count + 1) / count
         alpha_bar = np.cos((times + 0.008) / 1.008 * np.pi / 2) ** 2
-        return np.asarray(np.minimum(1.0 - alpha_bar[1:] / alpha_bar[:-1], 0.999), np.float32)
+        return np.asarray(np.minimum(1.0 - alpha_bar[1:] / alpha_bar[:-1], 0.999))
 
 
 def _with_zero_terminal_snr(betas: NDArray[np.float32]) -> NDArray[np.float32]:

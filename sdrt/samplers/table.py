@@ -77,12 +77,14 @@ class Path:
     """Where a run goes: from `here` to `there` with each step. `there` is mostly the next step's `here`.
 
     point: makes one more point, from a sigma in sigma space and from an integer timestep elsewhere.
-    initial_scale: unit noise times this is the initial x.
+    initial_scale: unit noise times this is the initial x. tapers: multistep solvers lower their order in the
+    last steps of a short run, as diffusers' do and k-diffusion's do not.
     """
 
     legs: tuple[tuple[Point, Point], ...]
     point: Callable[[float], Point]
     initial_scale: float
+    tapers: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +105,7 @@ class Step:
     end: Point
     point: Callable[[float], Point]
     prediction: PredictionType
+    tapers: bool = True
 
     @property
     def remaining(self) -> int:
@@ -110,8 +113,8 @@ class Step:
         return self.count - self.index
 
     def order_near_end(self, order: int) -> int:
-        """`order`, or less in the last steps of a short run: so have it diffusers' multistep solvers."""
-        return min(order, self.remaining) if self.count < _FEW_STEPS else order
+        """`order`, or less in the last steps of a short run where `tapers` says so."""
+        return min(order, self.remaining) if self.tapers and self.count < _FEW_STEPS else order
 
 
 class Network:
@@ -205,6 +208,7 @@ def steps_along(path: Path, prediction: PredictionType, *, start: int = 0) -> It
             end=legs[-1][1],
             point=path.point,
             prediction=prediction,
+            tapers=path.tapers,
         )
         past = (here, *past[: SLOTS - 1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +38,16 @@ class Embedding:
 def parse_option(text: str) -> tuple[Path, str | None]:
     """FILE or FILE:TOKEN, as on the command line. A file of that whole name comes first."""
     file, colon, token = text.rpartition(":")
-    if not colon or not file or Path(text).exists() or "/" in token or "\\" in token:
+    if not colon or not file or _is_there(text) or "/" in token or "\\" in token:
         return Path(text), None
     return Path(file), token
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # a name too long
+        return False
 
 
 def read_embedding(path: Path, token: str | None = None, *, allow_pickle: bool = False) -> Embedding:
@@ -77,6 +85,8 @@ def _content(path: Path, allow_pickle: bool) -> Any:
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder; give the embedding file in it")
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path} is no plain file; give an embedding file")
         if path.stat().st_size > _MAX_BYTES:
             raise InputError(f"{path} is too large for an embedding; is it a checkpoint or a LoRA?")
     except FileNotFoundError:

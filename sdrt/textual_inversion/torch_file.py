@@ -1,19 +1,12 @@
 """Tensors in a file of `torch.save`, read without torch and without running what the pickle asks for.
 
 The file is a zip archive (torch 1.6 and later): `<name>/data.pkl` is a pickle whose tensors name storages,
-`<name>/data/<key>` are their bytes. A pickle is a program for a machine that may call anything. Here it may
-call the four functions below, which build inert objects, and name the types of storages; any other name is
-refused before it is looked up.
+`<name>/data/<key>` are their bytes.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
 import zipfile
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,83 +15,10 @@ import numpy as np
 
 from sdrt.backends import Array
 from sdrt.errors import InputError
+from sdrt.textual_inversion.pickle_machine import ParameterDict, Storage, Tensor, load
 
-# A few names and sizes are hundreds of bytes. A tuple within a tuple takes one byte, and hashing a hundred
-# thousand of them would exhaust the stack.
-_MAX_PICKLE = 16_000
-_STORAGES = {
-    "DoubleStorage": "float64",
-    "FloatStorage": "float32",
-    "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64",
-    "IntStorage": "int32",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Storage:
-    dtype: str
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    """Elements offset + sum(index * stride) of a storage."""
-
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-
-
-class _ParameterDict:
-    """A torch module, which holds the tensors in files of the first implementation; only they are kept."""
-
-    def __init__(self) -> None:
-        self.tensors: Mapping[Any, Any] = {}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.tensors = state["_parameters"]
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
-        allowed: dict[tuple[str, str], Callable[..., Any]] = {
-            ("collections", "OrderedDict"): OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): _inert(_tensor),
-            ("torch._utils", "_rebuild_parameter"): _inert(_parameter),
-            ("torch.nn.modules.container", "ParameterDict"): type("ParameterDict", (_ParameterDict,), {}),
-        }
-        if (module, name) not in allowed:
-            raise InputError(f"it asks for {module}.{name}, which no embedding needs")
-        return allowed[module, name]
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _device, _count = pid
-        if kind != "storage" or dtype not in _STORAGES.values() or not isinstance(key, str):
-            raise ValueError("no storage")
-        return _Storage(dtype, key)
-
-
-def _inert(function: Callable[..., Any]) -> Callable[..., Any]:
-    """One to be used and thrown away: a pickle can set attributes of whatever it gets."""
-    return lambda *arguments: function(*arguments)
-
-
-def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> _Tensor:
-    numbers = (offset, *shape, *stride)
-    if not isinstance(storage, _Storage) or not all(
-        type(number) is int and number >= 0 for number in numbers
-    ):
-        raise ValueError("no tensor")
-    return _Tensor(storage, offset, tuple(shape), tuple(stride))
-
-
-def _parameter(tensor: Any, *_: Any) -> Any:
-    return tensor
+_MAX_PICKLE = 16_000  # bytes; a few names and sizes are hundreds
+_MAX_ARRAYS = 100_000_000  # bytes; several tensors may be views of one storage
 
 
 def read_torch_file(path: Path) -> Any:
@@ -116,7 +36,8 @@ def read_torch_file(path: Path) -> Any:
                 raise InputError("its numbers are big-endian")
             if archive.getinfo(pickled).file_size > _MAX_PICKLE:
                 raise InputError(f"its pickle has more than {_MAX_PICKLE} bytes: no embedding has")
-            return _with_arrays(_Unpickler(io.BytesIO(_read(archive, pickled))).load(), archive, folder)
+            value = load(_read(archive, pickled))
+            return _Arrays(archive, folder).of(value)
     except InputError as error:
         raise InputError(
             f"{path} is refused: {error}; convert it to .safetensors where you trust it"
@@ -138,18 +59,43 @@ def _read(archive: zipfile.ZipFile, name: str) -> bytes:
     return archive.read(name)
 
 
-def _with_arrays(value: Any, archive: zipfile.ZipFile, folder: str) -> Any:
-    if isinstance(value, _Tensor):
-        return _array(value, _read(archive, f"{folder}data/{value.storage.key}"))
-    if isinstance(value, _ParameterDict):
-        value = value.tensors
-    if isinstance(value, Mapping):
-        return {key: _with_arrays(one, archive, folder) for key, one in value.items()}
-    return value
+class _Arrays:
+    """The tensors of one archive as arrays. What several places share is read once."""
+
+    def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
+        self._archive = archive
+        self._folder = folder
+        self._storages: dict[Storage, Array] = {}
+        self._made: dict[int, Any] = {}  # by id, of objects that the pickle's value keeps
+        self._size = 0
+
+    def of(self, value: Any) -> Any:
+        """A value of `pickle_machine` with arrays in place of its tensors."""
+        if id(value) in self._made:
+            return self._made[id(value)]
+        if isinstance(value, Tensor):
+            self._made[id(value)] = self._array(value)
+        elif isinstance(value, ParameterDict):
+            return self.of(value.tensors)
+        elif isinstance(value, dict):
+            made = self._made[id(value)] = {}
+            made.update({key: self.of(one) for key, one in value.items()})
+        else:
+            return value
+        return self._made[id(value)]
+
+    def _array(self, tensor: Tensor) -> Array:
+        if tensor.storage not in self._storages:
+            content = _read(self._archive, f"{self._folder}data/{tensor.storage.key}")
+            self._storages[tensor.storage] = _numbers(content, tensor.storage.dtype)
+        array = _array(tensor, self._storages[tensor.storage])
+        self._size += array.nbytes
+        if self._size > _MAX_ARRAYS:
+            raise InputError(f"its tensors have more than {_MAX_ARRAYS} bytes: no embedding has")
+        return array
 
 
-def _array(tensor: _Tensor, content: bytes) -> Array:
-    numbers = _numbers(content, tensor.storage.dtype)
+def _array(tensor: Tensor, numbers: Array) -> Array:
     last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride, strict=True))
     if prod(tensor.shape) == 0 or prod(tensor.shape) > numbers.size or last >= numbers.size:
         raise ValueError("a tensor reaches beyond its storage")

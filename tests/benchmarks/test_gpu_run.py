@@ -25,11 +25,11 @@ from sdrt_bench.gpu.report import (
     Device,
     GpuReport,
     NetworkTime,
+    Outcomes,
     Peaks,
     Record,
     Sameness,
     StepOutcome,
-    Tests,
 )
 from sdrt_bench.gpu.runner import Log, Runner
 from sdrt_bench.report import Report
@@ -124,7 +124,7 @@ def _alive(pid: int) -> bool:
 
 def test_the_end_of_the_time_cuts_off_what_runs_and_starts_nothing_more(tmp_path):
     code = f"{writes(SAME)}\nimport time; time.sleep(60)"
-    report = run(tmp_path, [step("long"), step("late", least=1.0)], {"long": code}, seconds=7.0)
+    report = run(tmp_path, [step("long", least=1.0), step("late", least=1.0)], {"long": code}, seconds=7.0)
     assert statuses(report) == {"long": "cut off", "late": "skipped"}
     assert "worth starting with 1" in report.steps[1].why
     assert report.records == [SAME]
@@ -221,7 +221,7 @@ def records() -> list[Record]:
         ),
         Bench(name="sd15", report=msgspec.structs.replace(bench_report(), command="older")),
         Bench(name="sd15", report=bench_report()),
-        Tests(command="python -m pytest", passed=7, failed=("tests/a.py::test_b",), skipped=()),
+        Outcomes(command="python -m pytest", passed=7, failed=("tests/a.py::test_b",), skipped=()),
     ]
 
 

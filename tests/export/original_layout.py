@@ -73,7 +73,6 @@ def unet_state(unet: Any) -> State:
         ("time_embed.0", unet.time_embedding.linear_1),
         ("time_embed.2", unet.time_embedding.linear_2),
         ("input_blocks.0.0", unet.conv_in),
-        ("middle_block.1", unet.mid_block.attentions[0]),
         ("out.0", unet.conv_norm_out),
         ("out.2", unet.conv_out),
     ):
@@ -81,8 +80,12 @@ def unet_state(unet: Any) -> State:
     if hasattr(unet, "add_embedding"):
         _put(state, "label_emb.0.0", unet.add_embedding.linear_1)
         _put(state, "label_emb.0.2", unet.add_embedding.linear_2)
-    for number, resnet in zip((0, 2), unet.mid_block.resnets, strict=True):
-        _put_resnet(state, f"middle_block.{number}", resnet)
+    if unet.mid_block is not None:
+        resnets = unet.mid_block.resnets
+        for number, resnet in zip((0, 2)[: len(resnets)], resnets, strict=True):
+            _put_resnet(state, f"middle_block.{number}", resnet)
+        for attention in unet.mid_block.attentions:
+            _put(state, "middle_block.1", attention)
     row = 1
     for block in unet.down_blocks:
         for resnet, attention in _pairs(block):

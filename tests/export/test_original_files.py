@@ -222,12 +222,100 @@ def test_other_shape_is_named(write, folders) -> None:
     assert key in message and "(3,)" in message and "(8,)" in message
 
 
-def test_eight_bit_weights_are_refused(write, folders) -> None:
+@pytest.mark.parametrize("name", ["model.safetensors", "model.ckpt"])
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_eight_bit_weights_are_read_as_half(dtype, name, write, folders, components) -> None:
+    """FP16 holds each number of both types."""
+    checkpoint = opened(write("sd1", name, dtype), folders["sd1"], allow_pickle=True)
+    for component, model in components["sd1"].items():
+        weights = checkpoint.weights(component)
+        for key, value in model.named_parameters():
+            assert weights[key].dtype == torch.float16
+            assert torch.equal(weights[key].float(), value.to(dtype).float()), key
+
+
+def test_whole_numbers_are_refused(write, folders) -> None:
     path = write("sd1")
     key = f"{UNET}out.2.weight"
-    edit(path, lambda state: state.update({key: state[key].to(torch.float8_e4m3fn)}))
+    edit(path, lambda state: state.update({key: state[key].to(torch.int8)}))
     message = failure(path, folders["sd1"])
-    assert key in message and "F8_E4M3" in message
+    assert key in message and "I8" in message
+
+
+def averaged(key: str) -> str:
+    return "model_ema." + key.removeprefix("model.").replace(".", "")
+
+
+WRAPPERS: dict[str, Callable[[str], str]] = {
+    "nested": lambda key: f"state_dict.{key}",
+    "compiled as a whole": lambda key: f"_orig_mod.{key}",
+    "a compiled U-Net": lambda key: key.replace(UNET, f"{UNET}_orig_mod."),
+    "distributed, compiled and nested": lambda key: f"state_dict.module._orig_mod.{key}",
+    "moving averages": lambda key: averaged(key) if key.startswith(UNET) else key,
+    "moving averages with dots": lambda key: (
+        key.replace("model.", "model_ema.", 1) if key.startswith(UNET) else key
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.ckpt"])
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_wrapped_keys_are_read(wrapper, name, write, folders, components) -> None:
+    path = write("sdxl", "plain.safetensors")
+    state = {WRAPPERS[wrapper](key): value for key, value in load_file(path).items()}
+    path = path.with_name(name)
+    (save_file if path.suffix == ".safetensors" else torch.save)(state, path)
+    assert_holds(opened(path, folders["sdxl"], allow_pickle=True), components["sdxl"], torch.float32)
+
+
+def test_moving_averages_beside_the_weights_are_left_aside(write, folders, components) -> None:
+    path = write("sd1")
+
+    def add(state: dict[str, torch.Tensor]) -> None:
+        state |= {averaged(key): value + 1 for key, value in state.items() if key.startswith(UNET)}
+
+    edit(path, add)
+    assert_holds(opened(path, folders["sd1"]), components["sd1"], torch.float32)
+
+
+def test_the_same_under_two_wrappers_is_told(write, folders) -> None:
+    path = write("sd1")
+    key = f"{UNET}out.2.bias"
+    edit(path, lambda state: state.update({f"state_dict.{key}": torch.zeros(4)}))
+    message = failure(path, folders["sd1"])
+    assert f"{key} twice" in message and f"state_dict.{key}" in message
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+@pytest.mark.parametrize("zero_snr", [False, True])
+def test_what_a_file_says_of_its_noise_stands_above_its_configs(zero_snr, family, write, folders) -> None:
+    path = write(family)
+    marks = ("v_pred", "ztsnr") if zero_snr else ("v_pred",)
+    edit(path, lambda state: state.update({mark: torch.zeros(0) for mark in marks}))
+    schedule = opened(path, folders[family]).configs.schedule
+    assert schedule.prediction_type == "v_prediction"
+    assert schedule.rescale_betas_zero_snr == zero_snr
+    assert (schedule.alphas_cumprod()[-1] == 0) == zero_snr
+
+
+def without_vae(part: str) -> Callable[[dict[str, torch.Tensor]], None]:
+    def remove(state: dict[str, torch.Tensor]) -> None:
+        for key in [key for key in state if key.startswith(f"first_stage_model.{part}")]:
+            del state[key]
+
+    return remove
+
+
+@pytest.mark.parametrize("part", ["", "encoder.", "decoder."])
+def test_file_without_a_whole_vae_takes_another(part, write, folders, components) -> None:
+    from sdrt_export.sources import open_source
+
+    path, folder = write("sdxl"), folders["sdxl"]
+    edit(path, without_vae(part))
+    message = failure(path, folder)
+    assert f"has no {part.removesuffix('.') or 'VAE'}" in message and "--vae" in message
+    checkpoint = open_source(str(path), config=folder, vae=folder / "vae")
+    assert_holds(checkpoint, components["sdxl"], torch.float32)
 
 
 def test_configs_of_another_family_are_told(write, folders) -> None:

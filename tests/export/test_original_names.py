@@ -15,6 +15,7 @@ from sdrt_export.original import open_single_file
 from sdrt_export.original.detect import detect
 from sdrt_export.original.family import settings_of_family
 from sdrt_export.original.names import find_places, left_over
+from sdrt_export.original.spellings import with_plain_keys
 from sdrt_export.random_models import ARCHITECTURES, Architecture
 
 SDXL = ARCHITECTURES["sdxl"].options
@@ -129,15 +130,22 @@ def test_stable_diffusion_2_base_predicts_noise_at_512(full):
         assert configs.defaults.width == 512
 
 
-def test_fine_tunes_of_xl_say_what_they_predict(full):
-    name, _, _, state = full
+def test_fine_tunes_say_what_they_predict(full):
+    _, _, _, state = full
     file = ShapesOnly({**state, "v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)})
     detected = detect("model.safetensors", {key: file.shape(key) for key in file})
     schedule = settings_of_family(file, detected).configs.schedule
-    if name == "sdxl":
-        assert schedule.prediction_type == "v_prediction" and schedule.rescale_betas_zero_snr
-    else:
-        assert not schedule.rescale_betas_zero_snr
+    assert schedule.prediction_type == "v_prediction" and schedule.rescale_betas_zero_snr
+
+
+def test_moving_averages_without_dots_are_told_apart(full):
+    _, _, _, state = full
+    unet = {key: value for key, value in state.items() if key.startswith("model.diffusion_model.")}
+    guided = "model.diffusion_model.time_embed.cond_proj.weight"
+    flat = {f"model_ema.{key.removeprefix('model.').replace('.', '')}": key for key in (*unet, guided)}
+    assert len(flat) == len(unet) + 1
+    file = with_plain_keys(ShapesOnly(dict.fromkeys(["model_ema.decay", *flat])))
+    assert list(file) == ["model_ema.decay", *flat.values()]
 
 
 @pytest.mark.parametrize(("channels", "picture"), [(4, None), (8, "edit"), (9, "inpainting")])

@@ -131,6 +131,72 @@ def test_stable_diffusion_xl(spelling, models, through_diffusers, tmp_path):
     assert_same(models, through_diffusers, "sdxl", [(path, SCALE)], parameters(shapes))
 
 
+def decomposed(factors):
+    """With DoRA's magnitudes, in PEFT's shapes."""
+    rng = np.random.default_rng(5)
+    for modules in factors.values():
+        for parts in modules.values():
+            out, kernel = len(parts["up"]), parts["down"].shape[2:]
+            magnitudes = (1 + rng.random(out)).astype(np.float32)
+            parts["dora_scale"] = magnitudes.reshape([1, out, *(1 for _ in kernel)] if kernel else [out])
+    return factors
+
+
+def test_dora(models, through_diffusers, tmp_path):
+    """Of the U-Net: transformers 5.23 leaves the magnitudes of text encoders in the file."""
+    shapes = {"unet": modules_of(models("sd1")[0])["unet"]}
+    config = peft_config(shapes, 4, 3.0) | {"unet.use_dora": True}
+    tensors = lora_files.peft(decomposed(factors(shapes, 4)))
+    path = lora_files.write(tmp_path / "lora.safetensors", tensors, lora_adapter_metadata=config)
+    assert_same(models, through_diffusers, "sd1", [(path, SCALE)], parameters(shapes))
+
+
+@pytest.mark.parametrize("component", ["text_encoder", "unet"])
+def test_dora_as_peft_merges_it(component, models, tmp_path):
+    import peft
+
+    from sdrt_export.folder import open_folder
+    from sdrt_export.lora import with_loras
+
+    torch.manual_seed(0)
+    folder, bundle = models("sd1")
+    targets = [f".{end}" for end in (TEXT if component == "text_encoder" else CONVOLUTIONS)]
+    model = getattr(open_pipeline(folder), component)
+    names = [name for name, _ in model.named_modules() if name.endswith(tuple(targets))]
+    config = peft.LoraConfig(r=3, lora_alpha=2, target_modules=names, use_dora=True)
+    adapted = peft.get_peft_model(model, config)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.1)
+            if "magnitude" in name:
+                parameter *= torch.rand_like(parameter) + 0.5
+    state = {
+        f"{component}.{key.removeprefix('base_model.model.')}": value.clone()
+        for key, value in peft.get_peft_model_state_dict(adapted).items()
+    }
+    assert sum("magnitude" in key for key in state) == len(names)
+    alpha = {f"{component}.lora_alpha": 2}
+    path = lora_files.write(
+        tmp_path / "dora.safetensors",
+        {key: value.numpy() for key, value in state.items()},
+        lora_adapter_metadata=alpha,
+    )
+    expected = adapted.merge_and_unload().state_dict()
+    with Pipeline.load(bundle) as pipeline:
+        graph = bundle / pipeline.manifest.graphs[component].path
+        changes = adapt_bundle(pipeline.bundle, [(path, 1.0)]).changes[component]
+    merged = merged_initializers(graph, changes)
+    assert len(merged) == len(names)
+    exported = with_loras(open_folder(folder, source="demo"), [(path, 1.0)]).weights(component)
+    for name, ours in merged.items():
+        theirs = expected[name.removesuffix(".transposed")].numpy()
+        tolerance = 1e-5 * np.abs(theirs).max()
+        ours = ours.T if name.endswith(".transposed") else ours
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance, err_msg=name)
+        np.testing.assert_array_equal(exported[name.removesuffix(".transposed")].numpy(), ours)
+
+
 def test_two_files_one_of_them_subtracted(models, through_diffusers, tmp_path):
     shapes = modules_of(models("sd1")[0])
     some = modules_of(models("sd1")[0], unet=ATTENTION[:2], text=TEXT[:1])
@@ -162,13 +228,17 @@ def test_weights_stored_in_half(models, through_diffusers, tmp_path):
 
 
 @pytest.mark.parametrize("half", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_at_export_it_is_what_it_is_at_load(half, models, tmp_path):
+@pytest.mark.parametrize("kind", ["LoRA", "DoRA", "other kinds"])
+def test_at_export_it_is_what_it_is_at_load(half, kind, models, tmp_path):
     """Bit for bit, with the graphs compared with PyTorch as ever; and the manifest says it."""
     import sdrt_export
 
-    path = lora_files.write(
-        tmp_path / "style.safetensors", lora_files.kohya(factors(modules_of(models("sd1")[0]), 4))
-    )
+    if kind == "other kinds":
+        tensors = other_kinds(open_pipeline(models("sd1")[0]).unet)
+    else:
+        made = factors(modules_of(models("sd1")[0]), 4)
+        tensors = lora_files.peft(decomposed(made) if kind == "DoRA" else made)
+    path = lora_files.write(tmp_path / "style.safetensors", tensors)
     loras = [(path, SCALE), (path, -0.25)]
     bundle = sdrt_export.export("demo", tmp_path / "bundle", half_weights=half, loras=loras)
     with Pipeline.load(bundle) as pipeline:
@@ -177,6 +247,32 @@ def test_at_export_it_is_what_it_is_at_load(half, models, tmp_path):
     with Pipeline.load(None if half else models("sd1")[1], loras=loras) as pipeline:
         (loaded,) = pipeline.generate("a red star", **SETTINGS)
     np.testing.assert_array_equal(merged.pixels, loaded.pixels)
+    with Pipeline.load(None if half else models("sd1")[1]) as pipeline:
+        (plain,) = pipeline.generate("a red star", **SETTINGS)
+    assert psnr(merged.pixels, plain.pixels) < 40.0
+
+
+def other_kinds(unet):
+    """Changes of norms and biases, rotations and scales, for as many modules of a U-Net as take them."""
+    rng = np.random.default_rng(7)
+    tensors = {}
+    for module, one in unet.named_modules():
+        name = f"lora_unet_{module.replace('.', '_')}"
+        shapes = {key: tuple(value.shape) for key, value in one.named_parameters(recurse=False)}
+        if "norm" in module:
+            made = {"w_norm": shapes["weight"], "b_norm": shapes["bias"]}
+        elif module.endswith(("conv1", "to_out.0")):
+            made = {"diff": shapes["weight"], "diff_b": shapes["bias"]}
+        elif module.endswith("to_q"):
+            made = {"oft_blocks": (shapes["weight"][0] // 4, 4, 4)}
+        elif module.endswith("to_v"):
+            made = {"weight": shapes["weight"][:1]}
+            tensors[f"{name}.on_input"] = np.array(0)
+        else:
+            continue
+        for key, shape in made.items():
+            tensors[f"{name}.{key}"] = rng.normal(0, 0.05, shape).astype(np.float32)
+    return tensors
 
 
 def test_parameters_that_no_file_changes_stay_in_their_dtype(demo_checkpoint, tmp_path):

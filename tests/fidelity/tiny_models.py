@@ -32,10 +32,10 @@ XL_UNET = {
 }
 
 
-def write(family: str, folder: Path) -> Path:
-    """Write a seeded random checkpoint of a family, one of FAMILIES."""
+def write(family: str, folder: Path, **unet: object) -> Path:
+    """Write a seeded random checkpoint of a family, one of FAMILIES. unet: options of its config."""
     torch.manual_seed(0)
-    pipeline = FAMILIES[family]()
+    pipeline = FAMILIES[family](**unet)
     with torch.no_grad():  # else two prompts make the same picture to 59 dB
         for name, weight in pipeline.unet.named_parameters():
             if "attn2.to_out" in name:

@@ -68,9 +68,9 @@ def original(components: Mapping[str, Factors]) -> dict[str, np.ndarray]:
 
 def peft(components: Mapping[str, Factors]) -> dict[str, np.ndarray]:
     """As diffusers writes PEFT's."""
-    ends = {"down": "lora_A.weight", "up": "lora_B.weight", "alpha": "alpha"}
+    ends = {"down": "lora_A.weight", "up": "lora_B.weight", "dora_scale": "lora_magnitude_vector"}
     return {
-        f"{component}.{_hugging_face_path(component, module)}.{ends[part]}": array
+        f"{component}.{_hugging_face_path(component, module)}.{ends.get(part, part)}": array
         for component, modules in components.items()
         for module, parts in modules.items()
         for part, array in parts.items()

@@ -10,6 +10,7 @@ from foreign_pictures import PIXELS, picture
 from PIL import Image
 
 from sdrt.bundle import DEMO
+from sdrt.errors import InputError
 from sdrt.manifest import FILE_NAME, read
 from sdrt.metadata import NamedFile, model_hash, read_settings
 
@@ -40,8 +41,7 @@ def test_a_text_of_version_1_10(told):
         "prompt_syntax": "a1111",
         "steps": 20,
         "sampler": "dpmpp_2m",
-        "sigma_schedule": "karras",
-        "spacing": "linspace",
+        "schedule": "karras",
         "guidance_scale": 7.0,
         "seed": 7,
         "width": 512,
@@ -53,28 +53,38 @@ def test_a_text_of_version_1_10(told):
 
 
 @pytest.mark.parametrize(
-    ("sampler", "name", "levels", "spacing"),
+    ("sampler", "name", "levels"),
     [
-        ("Euler a", "euler_a", "plain", "linspace"),
-        ("DPM++ 2M Karras", "dpmpp_2m", "karras", "linspace"),  # before 1.9
-        ("DPM++ 2M SDE Heun Exponential", "dpmpp_2m_sde_heun", "exponential", "linspace"),
-        ("DPM++ 2M, Schedule type: Automatic", "dpmpp_2m", "karras", "linspace"),
-        ("DPM++ 3M SDE, Schedule type: Automatic", "dpmpp_3m_sde", "exponential", "linspace"),
-        ("Euler, Schedule type: Automatic", "euler", "plain", "linspace"),
-        ("DPM++ 2M, Schedule type: Uniform", "dpmpp_2m", "plain", "linspace"),
-        ("Euler, Schedule type: Simple", "euler", "plain", "trailing"),
-        ("Euler, Schedule type: SGM Uniform", "euler", "plain", "trailing"),
-        ("Euler, Schedule type: Beta", "euler", "beta", "linspace"),
-        ("DDIM", "ddim", "plain", "leading"),
-        ("PLMS", "pndm", "plain", "leading"),
-        ("UniPC", "unipc", "plain", "leading"),
-        ("LCM, Schedule type: Karras", "lcm", "plain", None),
+        ("Euler a", "euler_a", {"schedule": "normal"}),
+        ("DPM++ 2M Karras", "dpmpp_2m", {"schedule": "karras"}),  # before 1.9
+        ("DPM++ 2M SDE Heun Exponential", "dpmpp_2m_sde_heun", {"schedule": "exponential"}),
+        ("DPM++ 2M", "dpmpp_2m", {"schedule": "normal"}),
+        ("DPM++ 2M, Schedule type: Automatic", "dpmpp_2m", {"schedule": "karras"}),
+        ("DPM++ 3M SDE, Schedule type: Automatic", "dpmpp_3m_sde", {"schedule": "exponential"}),
+        ("Euler, Schedule type: Automatic", "euler", {"schedule": "normal"}),
+        ("DPM++ 2M, Schedule type: Uniform", "dpmpp_2m", {"schedule": "normal"}),
+        ("Euler, Schedule type: Simple", "euler", {"schedule": "simple"}),
+        ("Euler, Schedule type: SGM Uniform", "euler", {"schedule": "sgm_uniform"}),
+        ("Euler, Schedule type: Beta", "euler", {"schedule": "beta"}),
+        ("Euler, Schedule type: DDIM", "euler", {"schedule": "ddim_uniform"}),
+        ("Heun, Schedule type: KL Optimal", "heun", {"schedule": "kl_optimal"}),
+        ("LMS, Schedule type: Align Your Steps", "lms", {"schedule": "align_your_steps"}),
+        ("DDIM", "ddim", {"sigma_schedule": "plain", "spacing": "leading"}),
+        ("PLMS", "pndm", {"sigma_schedule": "plain", "spacing": "leading"}),
+        ("UniPC", "unipc_bh1_3", {"schedule": "time_uniform"}),
+        ("LCM, Schedule type: Karras", "lcm", {"sigma_schedule": "plain"}),
     ],
 )
-def test_samplers_and_schedules(told, sampler, name, levels, spacing):
+def test_samplers_and_schedules(told, sampler, name, levels):
     settings = told(rest=", RNG: CPU", sampler=sampler).settings
-    assert (settings["sampler"], settings["sigma_schedule"]) == (name, levels)
-    assert settings.get("spacing") == spacing
+    assert settings["sampler"] == name
+    found = {key: settings[key] for key in ("schedule", "sigma_schedule", "spacing") if key in settings}
+    assert found == levels
+
+
+def test_an_unknown_schedule_is_wanted(told):
+    found = told(rest=", Schedule type: Turbo, RNG: CPU")
+    assert found.wanted.keys() == {"schedule"} and "schedule" not in found.settings
 
 
 @pytest.mark.parametrize(
@@ -82,7 +92,6 @@ def test_samplers_and_schedules(told, sampler, name, levels, spacing):
     [
         ("", "its noise was drawn by another generator (RNG: GPU)"),
         (", RNG: NV", "(RNG: NV)"),
-        (", Schedule type: Align Your Steps", "the schedule 'Align Your Steps' is none of sdrt's"),
         (', ControlNet 0: "Module: canny, Weight: 1"', "ControlNet 0: Module: canny, Weight: 1 is not"),
         (", Face restoration: CodeFormer", "Face restoration: CodeFormer is not carried over"),
         (", VAE hash: 735e4c3a44, VAE: vae-ft-mse.ckpt", "VAE: vae-ft-mse.ckpt is not carried over"),
@@ -194,7 +203,7 @@ def test_makes_a_picture_of_the_same_words(sdrt_main, tmp_path, pipeline):
     assert "no hash can tell" in model
     assert verdict == "the pixels differ from those of x.png: AUTOMATIC1111 made it"
     expected = pipeline.generate(
-        "a red star", steps=3, sampler="euler_a", spacing="linspace", guidance_scale=2, seed=5
+        "a red star", steps=3, sampler="euler_a", schedule="normal", guidance_scale=2, seed=5
     )
     np.testing.assert_array_equal(Image.open("y.png"), expected[0].pixels)
 
@@ -268,3 +277,62 @@ def test_a_model_that_is_not_here(refused, tmp_path):
     text = "a\nSteps: 3, Sampler: Euler, Model: dreamshaper, Model hash: 879db523c3"
     picture(tmp_path / "x.png", parameters=text)
     refused("generate", "--from", "x.png", says=("'dreamshaper' (hash 879db523c3)", "sdrt export", "-m"))
+
+
+LINE = "Steps: 3, Sampler: Euler, CFG scale: 2, Seed: 5, Size: 64x64, RNG: CPU"
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt", "negative"),
+    [
+        (f"Negative prompt: small\n{LINE}", "", "small"),
+        (f"Negative prompt:small\n{LINE}", "", "small"),
+        (f"a cat\r\nNegative prompt: small\r\n{LINE}", "a cat", "small"),
+        (f"a cat\nNegative prompt: small\n{LINE.replace(': ', ':').replace(', ', ',')}", "a cat", "small"),
+        (LINE, "", ""),
+    ],
+)
+def test_texts_that_others_lay_out(tmp_path, text, prompt, negative):
+    found = read_settings(picture(tmp_path / "x.png", parameters=text))
+    assert (found.settings["prompt"], found.settings["negative_prompt"]) == (prompt, negative)
+    assert (found.settings["steps"], found.settings["seed"], found.settings["width"]) == (3, 5, 64)
+    assert found.notes == ()
+
+
+def test_resources_of_civitai(told):
+    resources = (
+        '[{"type":"checkpoint","modelVersionId":1,"modelName":"x, y","modelVersionName":"v1"},'
+        '{"type":"lora","weight":0.65,"modelVersionId":2,"modelName":"A [fine] style, really"}]'
+    )
+    found = told(rest=f", RNG: CPU, Civitai resources: {resources}, Civitai metadata: {{}}, Clip skip: 2")
+    first, second = found.notes
+    assert "A [fine] style, really" in first and "0.65" in first
+    assert "Civitai metadata" in second
+    assert found.settings["clip_skip"] == 2, "what follows is read too"
+
+
+def test_hashes_of_loras_with_odd_names(told):
+    rest = ', Lora hashes: "a, b [c]: 0123456789ab, (d): abcdef012345", RNG: CPU'
+    found = told("x <lora:a, b [c]:0.5> <lora:(d):1>", rest)
+    assert [(one.file.name, one.file.sha256, one.weight) for one in found.loras] == [
+        ("a, b [c]", "0123456789ab", 0.5),
+        ("(d)", "abcdef012345", 1.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("texts", "program"),
+    [
+        (
+            {"parameters": '{"prompt": "a", "metadata_scheme": "fooocus"}', "fooocus_scheme": "fooocus"},
+            "Fooocus",
+        ),
+        ({"Software": "NovelAI", "Comment": '{"prompt": "a"}'}, "NovelAI"),
+        ({"parameters": '{"sui_image_params": {"prompt": "a"}}'}, "SwarmUI"),
+        ({"workflow": '{"nodes": []}'}, "ComfyUI"),
+    ],
+)
+def test_pictures_of_programs_that_are_not_read_say_whose_they_are(tmp_path, texts, program):
+    with pytest.raises(InputError) as refused:
+        read_settings(picture(tmp_path / "x.png", **texts))
+    assert f"was made by {program}" in str(refused.value)

@@ -259,8 +259,8 @@ def test_manifest_that_names_a_file_outside(bundle, refuses, edit_manifest, name
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("nul\0", "'nul\\x00', which no file can be"),
-        ("\ud800", "'\\ud800', which no file can be"),
+        ("nul\0", "'nul\\x00' holds the character NUL"),
+        ("\ud800", "'\\ud800' holds a lone surrogate"),
         ("x" * 300, "is missing"),
         ("unet/model.onnx/x", "is missing"),
     ],

@@ -26,8 +26,7 @@ def test_the_default_workflow(told):
         "steps": 20,
         "guidance_scale": 8.0,
         "sampler": "euler",
-        "sigma_schedule": "plain",
-        "spacing": "linspace",
+        "schedule": "comfyui:normal",
         "width": 512,
         "height": 448,
     }
@@ -45,17 +44,22 @@ def test_links_decide_and_not_the_order(told):
 @pytest.mark.parametrize(
     ("sampler", "scheduler", "expected"),
     [
-        ("dpmpp_2m", "karras", ("dpmpp_2m", "karras", "linspace")),
-        ("dpmpp_2m_sde_gpu", "exponential", ("dpmpp_2m_sde", "exponential", "linspace")),
-        ("euler_ancestral", "normal", ("euler_a", "plain", "linspace")),
-        ("uni_pc", "simple", ("unipc", "plain", "leading")),
-        ("heun", "sgm_uniform", ("heun", "plain", "trailing")),
-        ("lms", "ddim_uniform", ("lms", "plain", "leading")),
+        ("dpmpp_2m", "karras", ("dpmpp_2m", "comfyui:karras")),
+        ("dpmpp_2m_sde_gpu", "exponential", ("dpmpp_2m_sde", "comfyui:exponential")),
+        ("euler_ancestral", "normal", ("euler_a", "comfyui:normal")),
+        ("uni_pc", "simple", ("unipc_bh1_3", "comfyui:simple")),
+        ("uni_pc_bh2", "beta", ("unipc_3", "comfyui:beta")),
+        ("ddim", "sgm_uniform", ("euler", "comfyui:sgm_uniform")),
+        ("ddpm", "normal", ("euler_a", "comfyui:normal")),
+        ("deis", "kl_optimal", ("deis_3", "comfyui:kl_optimal")),
+        ("heun", "linear_quadratic", ("heun", "comfyui:linear_quadratic")),
+        ("lms", "ddim_uniform", ("lms", "comfyui:ddim_uniform")),
     ],
 )
 def test_samplers(told, sampler, scheduler, expected):
     settings = told(n3_sampler_name=sampler, n3_scheduler=scheduler).settings
-    assert (settings["sampler"], settings["sigma_schedule"], settings["spacing"]) == expected
+    assert (settings["sampler"], settings["schedule"]) == expected
+    assert "spacing" not in settings and "sigma_schedule" not in settings
 
 
 def test_weights_are_kept_and_brackets_are_text(told):
@@ -168,6 +172,80 @@ def test_makes_a_picture(sdrt_main, tmp_path, pipeline):
     result = sdrt_main("generate", "--from", "x.png", "-m", "demo", "-o", "y.png")
     assert result.code == 0, result.err
     expected = pipeline.generate(
-        "a red star", steps=3, sampler="euler", spacing="linspace", guidance_scale=2, seed=8566257
+        "a red star", steps=3, sampler="euler", schedule="comfyui:normal", guidance_scale=2, seed=8566257
     )
     np.testing.assert_array_equal(Image.open("y.png"), expected[0].pixels)
+
+
+class TestPrompts:
+    """Where a prompt may come from beside a CLIPTextEncode."""
+
+    def test_zeros_for_a_negative_prompt(self, told):
+        settings = told(
+            n3_negative=["15", 0], n15=("ConditioningZeroOut", {"conditioning": ["6", 0]})
+        ).settings
+        assert settings["negative_prompt"] == "" and settings["zero_negative"] is True
+        assert settings["prompt"] == "a bottle [of] AND glass"
+
+    def test_zeros_are_what_the_negative_row_is_told(self, pipeline):
+        """Guidance 1 has no such row; guidance has another picture than without a negative prompt."""
+        seed = {"seed": 1, "steps": 4}
+        plain, zero = (
+            pipeline.generate("a red star", guidance_scale=3, zero_negative=zero, **seed)[0].pixels
+            for zero in (False, True)
+        )
+        unguided = [
+            pipeline.generate("a red star", guidance_scale=1, zero_negative=zero, **seed)[0].pixels
+            for zero in (False, True)
+        ]
+        assert not np.array_equal(plain, zero)
+        np.testing.assert_array_equal(*unguided)
+
+    def test_what_a_wildcard_drew(self, told):
+        node = {"wildcard_text": "__colour__ cat", "populated_text": "red cat", "mode": "populate"}
+        assert told(n6_text=["15", 0], n15=("ImpactWildcardProcessor", node)).settings["prompt"] == "red cat"
+        encode = ("ImpactWildcardEncode", {**node, "clip": ["4", 1]})
+        assert told(n3_positive=["15", 0], n15=encode).settings["prompt"] == "red cat"
+
+    @pytest.mark.parametrize("kind", ["DPRandomGenerator", "Wildcard Processor", "Text Random Line"])
+    def test_a_template_alone_is_no_prompt(self, tmp_path, kind):
+        changes = {"n6_text": ["15", 0], "n15": (kind, {"text": "a {red|blue} cat"})}
+        assert kind in refusal(picture(tmp_path / "x.png", prompt=graph(**changes)))
+
+    def test_two_encoders_of_xl(self, told):
+        node = {"text_g": "a cat", "text_l": "a cat", "width": 1024, "height": 1024, "clip": ["4", 1]}
+        found = told(n3_positive=["15", 0], n15=("CLIPTextEncodeSDXL", node))
+        assert found.settings["prompt"] == "a cat" and found.notes == ()
+        found = told(n3_positive=["15", 0], n15=("CLIPTextEncodeSDXL", node | {"text_l": "a dog"}))
+        assert found.settings["prompt"] == "a cat" and len(found.notes) == 1
+
+
+def test_other_empty_latents(told):
+    found = told(n5=("EmptySD3LatentImage", {"width": 640, "height": 384, "batch_size": 1}))
+    assert (found.settings["width"], found.settings["height"], found.wanted) == (640, 384, {})
+    found = told(n3_latent_image=["15", 0], n15=("RepeatLatentBatch", {"samples": ["5", 0], "amount": 4}))
+    assert (found.settings["width"], found.wanted, len(found.notes)) == (512, {}, 1)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        ("Reroute", {"": ["6", 0]}),
+        ("ImpactSwitch", {"select": 2, "input1": ["7", 0], "input2": ["6", 0]}),
+        ("Any Switch (rgthree)", {"any_01": ["6", 0], "any_02": ["7", 0]}),
+        ("ComfySwitchNode", {"switch": True, "on_true": ["6", 0], "on_false": ["7", 0]}),
+        ("ComfySwitchNode", {"switch": False, "on_true": ["7", 0], "on_false": ["6", 0]}),
+    ],
+)
+def test_what_passes_on_one_of_its_inputs(told, node):
+    found = told(n3_positive=["15", 0], n15=node)
+    assert found.settings["prompt"] == "a bottle [of] AND glass" and found.notes == ()
+
+
+def test_less_noise_on_an_empty_latent(told, pipeline):
+    """ComfyUI lays 20 / 0.5 = 40 steps, and begins with the noise of the 21st on nothing."""
+    settings = told(n3_denoise=0.5).settings
+    assert (settings["steps"], settings["start_step"]) == (40, 20)
+    found = pipeline.request("a red star", steps=8, start_step=4, schedule="comfyui:normal", sampler="euler")
+    assert found.compile(pipeline.manifest).evaluations == 4
+    assert pipeline.run(found)

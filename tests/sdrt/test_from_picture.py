@@ -66,6 +66,10 @@ TWENTY = [
     ("a red star", "--sampler", "euler_a", "--eta", "0.7"),
     ("a red star", "--sampler", "dpmpp_sde", "--sigma-schedule", "exponential"),
     ("a red star", "--sampler", "unipc", "--spacing", "trailing"),
+    ("a red star", "--sampler", "DPM++ 2M", "--schedule", "SGM Uniform"),
+    ("a red star", "--sampler", "uni_pc_bh2_3", "--schedule", "comfyui:beta"),
+    ("a red star", "--start-step", "1", "--zero-negative"),
+    ("a red star", "--sampler", "heun", "--sigmas", "12,3.3,1"),
     ("a red star", "--sampler", "lcm", "-g", "1"),
     ("a red star", "--sampler", "ddim", "--eta", "1"),
     ("a red star", "--sampler", "deis_3", "--sigma-schedule", "beta"),
@@ -129,6 +133,9 @@ def test_every_field_of_a_request_is_written_and_read(tmp_path, name):
         "blend": (("a", 0.5), ("b", 0.25)),
         "variation_seed": 0,
         "variation_strength": 0.3,
+        "schedule": "comfyui:beta",
+        "sigmas": (1.0, 0.5, 0.0),
+        "zero_negative": True,
     }
     request = Request(**changed)
     assert changed.keys() == {one.name for one in dataclasses.fields(Request)}, "say a value of the new field"

@@ -224,3 +224,26 @@ def test_any_change_of_exif(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "changed.webp"
     Image.new("RGB", (2, 2)).save(path, exif=bytes(exif))
     assert read_texts(path).size == (2, 2)
+
+
+HUGE = "9" * 400
+
+
+@pytest.mark.parametrize(
+    ("keyword", "text"),
+    [
+        ("parameters", f"a\nSteps: {HUGE}, Sampler: Euler, Seed: 1, Denoising strength: 0.5"),
+        ("parameters", f"a\nSteps: 3, Sampler: Euler, Seed: {HUGE}"),
+        ("parameters", f"a\nSteps: 3, Clip skip: -{HUGE}, Version: sdrt 0.1.0, Denoising strength: 0.5"),
+        ("sdrt", json.dumps(OWN | {"init_image": None, "steps": 10**60})),
+        ("sdrt", json.dumps(OWN | {"init_image": None, "width": -(10**60)})),
+        ("sdrt", json.dumps(OWN | {"init_image": None, "seed": 10**400})),
+        ("invokeai_metadata", json.dumps({"positive_prompt": "a", "steps": 10**60, "strength": 0.5})),
+        ("sdrt", json.dumps(OWN | {"init_image": None, "negative_prompt": "\ud800"})),
+    ],
+)
+def test_numbers_that_no_float_holds(refused, sdrt_main, tmp_path, keyword, text):
+    save("x.png", **{keyword: text})
+    args = ("--init-image", "x.png", "--strength", "0.5") if keyword != "sdrt" else ()
+    refused("generate", "--from", "x.png", "-m", "demo", *args, says=("x.png",))
+    assert "this is a bug" not in sdrt_main("info", "x.png").err

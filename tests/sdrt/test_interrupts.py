@@ -13,6 +13,7 @@ import time
 import pytest
 from PIL import Image
 
+from sdrt.cli.stopping import stopping
 from sdrt.request import resolve_request
 
 pty = pytest.importorskip("pty")
@@ -157,3 +158,85 @@ def test_progress_on_a_terminal_and_paths_on_stdout(tmp_path):
 def test_quiet_where_nobody_watches(run_sdrt):
     result = run_sdrt("generate", "a cat", "--steps", "1", "-o", "x.png")
     assert (result.out, result.err) == ("x.png\n", "")
+
+
+class TestSignals:
+    """What a shell, a job scheduler and a terminal that is closed send ends the program as Ctrl-C does."""
+
+    @pytest.fixture
+    def many(self, tmp_path):
+        """A program that has made one picture of a hundred."""
+
+        def many(*args):
+            process = start(
+                *("generate", "a cat", "-n", "100", "-o", "x.png", *args),
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            assert process.stdout.readline() == "x.png\n"
+            return process
+
+        return many
+
+    def ended(self, process, tmp_path, code):
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert err.strip() == ""
+        for file in tmp_path.iterdir():
+            assert file.suffix == ".png"
+            with Image.open(file) as image:
+                image.load()
+
+    @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+    @pytest.mark.parametrize("times", [1, 2, 5])
+    def test_stop_at_once(self, many, tmp_path, name, times):
+        number = getattr(signal, name)
+        process = many()
+        for _ in range(times):
+            process.send_signal(number)
+            time.sleep(0.002)
+        self.ended(process, tmp_path, 128 + number)
+
+    def test_the_first_one_is_reported(self, many, tmp_path):
+        process = many()
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        self.ended(process, tmp_path, 128 + signal.SIGHUP)
+
+    def test_nohup_keeps_running(self, tmp_path):
+        process = subprocess.Popen(
+            [*SDRT, "generate", "a cat", "-n", "4", "--steps", "30", "-o", "x.png"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+        )
+        assert process.stdout.readline() == "x.png\n"
+        process.send_signal(signal.SIGHUP)
+        self.ended(process, tmp_path, 0)
+        assert len(list(tmp_path.iterdir())) == 4
+
+    def test_before_anything_is_imported(self, tmp_path):
+        with start("generate", "a cat", cwd=tmp_path, stderr=subprocess.PIPE) as process:
+            time.sleep(0.03)
+            process.send_signal(signal.SIGTERM)
+            err = process.stderr.read()
+        assert process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
+        assert err == b""
+
+    def test_a_second_one_later_ends_what_swallowed_the_first(self, monkeypatch):
+        now = 100.0
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        with stopping() as asked:
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)  # cleaning up is not interrupted
+            now += 10
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            assert asked.exit_code == 143
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

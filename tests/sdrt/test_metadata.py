@@ -69,11 +69,26 @@ def test_layout_of_automatic1111(tmp_path):
     )
 
 
-def test_no_negative_prompt_and_no_karras_leave_no_word(tmp_path):
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"sampler": "euler"}, "Uniform"),  # without a word AUTOMATIC1111 would take its Automatic
+        ({"sampler": "dpmpp_2m", "sigma_schedule": "karras"}, "Karras"),
+        ({"sampler": "euler", "schedule": "comfyui:sgm_uniform"}, "SGM Uniform"),
+        ({"sampler": "euler", "schedule": "align_your_steps"}, "Align Your Steps"),
+        ({"sampler": "ddim"}, None),
+        ({"sampler": "euler", "sigmas": (10, 1, 0)}, None),
+    ],
+)
+def test_the_schedule_in_words_of_automatic1111(tmp_path, settings, says):
+    _, text, _ = written(tmp_path, prompt="a cat", **settings)
+    assert parse_parameters(text).get("Schedule type") == says
+
+
+def test_no_negative_prompt_leaves_no_word(tmp_path):
     _, text, _ = written(tmp_path, prompt="a cat", sampler="euler", guidance_scale=2.5)
     assert "Negative" not in text
-    assert "Schedule type" not in text
-    assert "Sampler: Euler, CFG scale: 2.5" in text
+    assert "Sampler: Euler, Schedule type: Uniform, CFG scale: 2.5" in text
 
 
 @pytest.mark.parametrize("negative", ["", "blue, ugly\nsecond line"])

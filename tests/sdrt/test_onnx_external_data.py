@@ -11,6 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sdrt.errors import BundleError
 from sdrt.onnx_external_data import external_files
+from sdrt.onnx_initializers import read_initializers
+from sdrt.onnx_signature import read_signature
+from sdrt.protobuf import encode, fields
 
 
 def external(location: str, name: str = "w") -> TensorProto:
@@ -183,6 +186,116 @@ def test_nothing_that_onnx_reads_is_missed(at, byte):
     try:
         parsed = onnx.load_model_from_string(content)
     except Exception:  # protobuf refuses what is no message
+        return
+    for tensor in parsed.graph.initializer:
+        for entry in tensor.external_data:
+            assert found is None or entry.key != "location" or entry.value in found
+
+
+def varint(value: int, length: int = 0) -> bytes:
+    """A number in at least so many bytes."""
+    groups = []
+    while value > 127 or len(groups) + 1 < length:
+        groups.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*groups, value])
+
+
+def tagged(tag: bytes, content: bytes) -> bytes:
+    return tag + varint(len(content)) + content
+
+
+ENTRY = b"".join(
+    tagged(bytes([number << 3 | 2]), text) for number, text in ((1, b"location"), (2, b"/secret"))
+)
+TENSOR_START = external("w").SerializeToString().partition(b"j")[0]  # `j` is the tag of external_data
+
+
+def hidden(tag: bytes) -> bytes:
+    """A graph whose tensor has its location under this tag, which should be that of external_data."""
+    tensor = b"".join([TENSOR_START, tagged(tag, ENTRY), b"p\x01"])  # data_location EXTERNAL
+    return b"\x08\x0a" + field(7, field(5, tensor))
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        varint(13 << 3 | 2 | 1 << 32),
+        varint(13 << 3 | 2 | 7 << 32),
+        varint(13 << 3 | 2 | 1 << 62),
+        varint(13 << 3 | 2, 5),
+        varint(13 << 3 | 2, 2),
+        varint(13 << 3 | 2, 10),
+        b"\xea\x80\x80\x80\x70",
+    ],
+    ids=[
+        "bit 32",
+        "bits 32 to 34",
+        "bit 62",
+        "5 bytes",
+        "2 bytes",
+        "10 bytes",
+        "high bits of the fifth byte",
+    ],
+)
+def test_a_tag_that_others_read_otherwise_is_refused(tag, tmp_path):
+    """onnxruntime and OpenVINO keep 32 bits of a tag, and would open the file."""
+    assert look(hidden(b"j")) == {"/secret"}
+    assert onnx.load_model_from_string(hidden(b"j")).graph.initializer[0].external_data[0].value == "/secret"
+    assert look(hidden(tag)) is None
+    path = tmp_path / "x.onnx"
+    path.write_bytes(hidden(tag))
+    for read in (read_initializers, read_signature):
+        with pytest.raises(BundleError, match="damaged"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        field(7, b"") + b"\x00\x00",  # field 0
+        b"\x08" + varint(1 << 64),
+        b"\x08" + b"\xff" * 9 + b"\x02",
+        b"\x08" + varint(10, 2),
+        b"\x08" + b"\x80" * 10 + b"\x01",
+        b"\x3a" + varint(5, 3) + b"12345",
+        b"\x3a" + varint(2**63) + b"12345",
+        b"\x3b\x3c",  # a group
+    ],
+    ids=[
+        "field 0",
+        "65 bits",
+        "a tenth byte of 2",
+        "a byte too many",
+        "11 bytes",
+        "long length",
+        "huge",
+        "group",
+    ],
+)
+def test_numbers_that_others_read_otherwise_are_refused(content):
+    assert look(content) is None
+
+
+@given(number=st.integers(0, 2**64 - 1), field_number=st.integers(1, 2**29 - 1))
+def test_every_number_that_is_written_is_read(number, field_number):
+    assert list(fields(memoryview(encode(field_number, number)))) == [(field_number, number)]
+
+
+@settings(deadline=1000, max_examples=500)
+@given(
+    at=st.integers(0, len(hidden(b"j")) - 1),
+    inserted=st.binary(max_size=6),
+    removed=st.integers(0, 3),
+)
+def test_onnxruntime_opens_nothing_that_was_not_seen(at, inserted, removed):
+    """As protobuf reads it, which has 32 bits of a tag in every language."""
+    sound = hidden(b"j")
+    content = sound[:at] + inserted + sound[at + removed :]
+    found = look(content)
+    try:
+        parsed = onnx.load_model_from_string(content)
+    except Exception:
         return
     for tensor in parsed.graph.initializer:
         for entry in tensor.external_data:

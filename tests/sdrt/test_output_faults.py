@@ -137,3 +137,47 @@ def test_name_that_is_not_utf8(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"\xff.png\n", b"")
     assert os.listdir(os.fsencode(tmp_path)) == [b"\xff.png"]  # noqa: PTH208
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("info", LONG),
+        ("info", f"{LONG}.png"),
+        ("verify", LONG),
+        *(
+            ("generate", "a", *more)
+            for more in (
+                ("-m", LONG),
+                ("-o", f"{LONG}.png"),
+                ("-o", f"{{prompt}}{LONG}/x.png"),
+                ("--init-image", f"{LONG}.png"),
+                ("--from", f"{LONG}.png"),
+                ("--textual-inversion", LONG),
+                ("--textual-inversion", f"{LONG}:word"),
+                ("--lora", f"{LONG}.safetensors:0.5"),
+                ("--frames-dir", LONG),
+                ("--preview", f"{LONG}.png"),
+                ("--gif", f"{LONG}.gif"),
+                ("--x", "steps=1", "--grid", f"{LONG}.png"),
+            )
+        ),
+        ("generate", "--prompts", f"{LONG}.txt"),
+        ("bench", "run", LONG),
+        ("bench", "tune", "-m", LONG),
+    ],
+    ids=lambda args: " ".join(args)[:30].replace("x" * 5, ""),
+)
+def test_names_that_no_file_can_have(refused, graphs_stay_closed, args):
+    refused(*args, says=("xxx", "too long"))
+
+
+@pytest.mark.parametrize("option", ["--lora", "--textual-inversion"])
+def test_a_pipe_is_not_waited_for(run_sdrt, tmp_path, option):
+    os.mkfifo(tmp_path / "x.safetensors")
+    result = run_sdrt("generate", "a", option, "x.safetensors", timeout=20)
+    assert result.code == 2
+    assert result.err.startswith("Error: x.safetensors is no plain file")

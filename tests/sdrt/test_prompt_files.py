@@ -63,7 +63,15 @@ def test_text(read):
             {"prompt": "a cat", "negative_prompt": "blue", "guidance_scale": 3},
         ),
         ("a cat --guidance-interval 0 0.6", {"prompt": "a cat", "guidance_interval": (0.0, 0.6)}),
-        ("a cat --schedule-type Karras", {"prompt": "a cat", "sigma_schedule": "karras"}),
+        ("a cat --schedule-type Karras", {"prompt": "a cat", "schedule": "Karras"}),
+        (
+            '--prompt "a cat" --batch_size 2 --n_iter 3 --subseed 4 --subseed_strength 0.5 '
+            "--outpath_samples x --do_not_save_grid true --restore_faces false "
+            "--tiling false --seed_resize_from_w -1",
+            {"prompt": "a cat", "count": 6, "variation_seed": 4, "variation_strength": 0.5},
+        ),
+        ("a cat --batch_size 4", {"prompt": "a cat", "count": 4}),
+        ("a cat --sigmas 10,3,0", {"prompt": "a cat", "sigmas": (10.0, 3.0, 0.0)}),
         ("a cat --seed -1", {"prompt": "a cat", "seed": -1}),
         ("--prompt 'a --steps 4' --steps 5", {"prompt": "a --steps 4", "steps": 5}),
         ("a cat --outpaint 8 --strength .5", {"prompt": "a cat", "outpaint": 8, "strength": 0.5}),
@@ -120,6 +128,8 @@ def test_standard_input_is_text_or_json(monkeypatch, text):
     [
         ("p.txt", "a\nb --step 4", "line 2: unknown setting 'step'; did you mean steps"),
         ("p.txt", "a --steps four", "line 1: steps is 'four'; expected a whole number"),
+        ("p.txt", "a --sd_model x", "sd_model is of AUTOMATIC1111"),
+        ("p.txt", "a --tiling true", "tiling is of AUTOMATIC1111"),
         ("p.txt", "a --spacing middle", "spacing is 'middle'; expected leading or trailing or linspace"),
         ("p.txt", "a --steps 4 --steps 5", "line 1: --steps is given twice"),
         ("p.txt", 'a --negative "b" c', "has text behind its quotes"),

@@ -249,3 +249,12 @@ def test_beyond_three_blurs_nothing_changes(tmp_path, blur):
     np.testing.assert_array_equal(painted[:, reach:], pixels[:, reach:])
     within = max(40 - int(np.ceil(3 * blur)) - 1, 0)
     np.testing.assert_array_equal(painted[:, :within], made[:, :within])
+
+
+def test_grey_with_a_transparent_shade(tmp_path):
+    """PNG can name one shade of grey that is transparent."""
+    grey = Image.fromarray(np.where(np.arange(32) < 16, 40, 200).astype(np.uint8)[None].repeat(16, 0))
+    path = saved(tmp_path, grey, transparency=40)
+    source = read(path)
+    assert source.painted[:, :16].all() and not source.painted[:, 16:].any()
+    assert near(read(path, alpha="flatten").pixels[:, :16], WHITE, 0)

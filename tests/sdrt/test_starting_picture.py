@@ -146,7 +146,7 @@ def test_sizes(pipeline, drawing, settings, said):
     ("settings", "words"),
     [
         ({"strength": 0.5}, "--strength is for a picture"),
-        ({"start_step": 2}, "--start-step is for a picture"),
+        ({"start_step": 99}, "start step is 99; expected 0 to 14 of 15 steps"),
         ({"outpaint": 8}, "--outpaint is for a picture"),
         ({"init_image": True, "strength": float("nan")}, "strength is nan"),
         ({"init_image": True, "strength": 1.5}, "strength is 1.5; expected 0 to 1"),

@@ -7,6 +7,8 @@ import contextlib
 import io
 import os
 import pickle
+import time
+import tracemalloc
 import zipfile
 from typing import ClassVar
 
@@ -234,5 +236,63 @@ def test_bombs_are_not_lit(tmp_path):
     with pytest.raises(InputError, match="more than 16000 bytes"):
         read_torch_file(archive(nested, tmp_path / "b.pt"))
     deep = b"\x80\x02}" + b")" + b"\x85" * 15_900 + b"K\x01s."
-    archive(deep, tmp_path / "c.pt")
-    read_torch_file(tmp_path / "c.pt")  # whatever it says, the process lives
+    with pytest.raises(InputError, match="damaged"):
+        read_torch_file(archive(deep, tmp_path / "c.pt"))
+
+
+def shared(levels, put=b"q\x00", get=b"h\x00", join=b"\x86"):
+    """Each level holds the one before twice: 2^levels of them if they are counted out."""
+    return b")" + (put + get + join) * levels
+
+
+SMALL = {
+    "index into the memo": b"\x80\x02Nr\xff\xff\xff\x4a.",
+    "largest index": b"\x80\x02Nr\xff\xff\xff\xff.",
+    "tuples that share their parts, as a key": b"\x80\x02}" + shared(2000) + b"K\x01s.",
+    "tuples that share their parts": b"\x80\x02" + shared(2000) + b".",
+    "dictionaries that share their parts": b"\x80\x02}"
+    + b"q\x00}(X\x01\x00\x00\x00ah\x00X\x01\x00\x00\x00bh\x00u" * 400
+    + b".",
+    "a dictionary in itself": b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s.",
+    "a list in itself": b"\x80\x02]q\x00h\x00a.",
+    "a length that is not there": b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x7f.",
+    "a text that is not there": b"\x80\x05\x8d\xff\xff\xff\xff\xff\xff\xff\x7f.",
+    "a frame that is not there": b"\x80\x05\x95\xff\xff\xff\xff\xff\xff\xff\x7f.",
+    "digits": b"\x80\x02I" + b"9" * 15_000 + b"\n.",
+    "thousands of marks": b"\x80\x02" + b"(" * 15_000 + b".",
+    "a dictionary as a key": b"\x80\x02}}K\x01s.",
+    "sets": b"\x80\x04\x8f(" + shared(100) + b"\x90.",
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_pickles_take_little(name, tmp_path):
+    """828 bytes asked for 9.5 GB, a hundred for years."""
+    path = archive(SMALL[name], tmp_path / "x.pt")
+    tracemalloc.start()
+    started = time.process_time()
+    try:
+        with contextlib.suppress(InputError):
+            read_torch_file(path)
+        assert time.process_time() - started < 2
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_views_of_one_storage_are_counted(tmp_path):
+    content = np.zeros(10**6, np.float32).tobytes()
+    one = tensor(size=(10**6,))
+    read = read_torch_file(archive(pickled([one]), tmp_path / "x.pt", data=content))
+    assert len(read) == 1
+    many = {str(index): tensor(size=(10**6,)) for index in range(40)}
+    with pytest.raises(InputError, match="more than 100000000 bytes"):
+        read_torch_file(archive(pickled(many), tmp_path / "y.pt", data=content))
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_every_protocol_of_torch(protocol, tmp_path):
+    torch = pytest.importorskip("torch")
+    saved = {"string_to_param": torch.nn.ParameterDict({"*": torch.from_numpy(TENSOR[0])}).state_dict()}
+    torch.save(saved, tmp_path / "x.pt", pickle_protocol=protocol)
+    np.testing.assert_array_equal(read_torch_file(tmp_path / "x.pt")["string_to_param"]["*"], TENSOR[0])

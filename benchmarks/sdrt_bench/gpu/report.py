@@ -88,7 +88,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_
     report: Report
 
 
-class Tests(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
+class Outcomes(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
     """Outcomes of the tests that need a GPU; a later one replaces it. failed, skipped: which."""
 
     command: str
@@ -97,7 +97,7 @@ class Tests(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_
     skipped: tuple[str, ...]
 
 
-Record = Device | Peaks | Sameness | NetworkTime | Bench | Tests
+Record = Device | Peaks | Sameness | NetworkTime | Bench | Outcomes
 
 
 class GpuReport(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -118,9 +118,9 @@ class GpuReport(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return {one.name: one.report for one in self.records if isinstance(one, Bench)}
 
     @property
-    def tests(self) -> Tests | None:
+    def tests(self) -> Outcomes | None:
         """The newest outcomes."""
-        return next((one for one in reversed(self.records) if isinstance(one, Tests)), None)
+        return next((one for one in reversed(self.records) if isinstance(one, Outcomes)), None)
 
 
 def write(report: GpuReport, path: Path) -> None:

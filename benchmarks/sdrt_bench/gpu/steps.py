@@ -17,7 +17,7 @@ import msgspec
 from sdrt_bench import scenario as scenarios
 from sdrt_bench.bench import Limits, bench
 from sdrt_bench.gpu.plan import Scale
-from sdrt_bench.gpu.report import Bench, Device, Peaks, Record, Sameness, Tests
+from sdrt_bench.gpu.report import Bench, Device, Outcomes, Peaks, Record, Sameness
 from sdrt_bench.models import Preparation, prepare
 from sdrt_bench.scenario import PeerSettings, Scenario
 
@@ -331,7 +331,7 @@ def tests(context: Context) -> None:
         if found := _OUTCOME.match(line):
             counted[found[2]].append(found[1])
             context.record(
-                Tests(
+                Outcomes(
                     command=" ".join(("python", *words)),
                     passed=len(counted["PASSED"]),
                     failed=tuple(counted["FAILED"] + counted["ERROR"]),

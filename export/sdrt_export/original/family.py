@@ -31,12 +31,10 @@ def settings_of_family(file: Tensors, detected: Detected) -> ConfigFolder:
     Raises ExportError if its U-Net is like none that a config can describe.
     """
     unet = _unet(file, detected.family)
-    scheduler: dict[str, object] = {}
+    scheduler = marked_noise(file)
     if detected.family == "stable-diffusion-2" and not (unet["in_channels"] == 4 and _predicts_v(file)):
-        scheduler = {"prediction_type": "epsilon"}
+        scheduler = {"prediction_type": "epsilon", **scheduler}
         unet["sample_size"] = 64
-    if detected.family == "stable-diffusion-xl" and "v_pred" in file:  # fine-tunes say so by empty tensors
-        scheduler = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": "ztsnr" in file}
     tokenizers = {
         TOKENIZERS[name]: clip_tokenizer(END if detected.parts[name].layout == "clip" else "!")
         for name in ("text_encoder", "text_encoder_2")
@@ -52,6 +50,23 @@ def settings_of_family(file: Tensors, detected: Detected) -> ConfigFolder:
         tokenizers=settings.tokenizers,
         files=(*settings.files, MERGES_FILE),
     )
+
+
+def marked_noise(file: Tensors) -> dict[str, object]:
+    """What a file says of its noise by empty tensors, as fine-tunes do: options of a scheduler's config.
+
+    `v_pred`: it predicts v; `ztsnr`: the schedule ends in pure noise (Lin et al. 2023,
+    https://arxiv.org/abs/2305.08891), of which timesteps then must begin.
+    """
+    if "v_pred" not in file:
+        return {}
+    if "ztsnr" not in file:
+        return {"prediction_type": "v_prediction"}
+    return {
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+        "timestep_spacing": "trailing",
+    }
 
 
 def _unet(file: Tensors, family: Family) -> dict[str, object]:

@@ -14,26 +14,28 @@ from torch import Tensor
 from sdrt.errors import ExportError, InputError
 
 from ..noise import quiet
-from ..parameters import TensorFile, Tensors
+from ..parameters import EIGHT_BITS, TensorFile, Tensors
 from ..weights import PICKLES, count_parameters, refuse_pointer
+from .spellings import with_plain_keys
 
 
 def open_file(path: Path, *, allow_pickle: bool) -> Tensors:
     """Open a safetensors file, or a pickled one if `allow_pickle`; which it is, its name says.
 
+    Its keys are those of the original code bases, see `with_plain_keys`.
     Raises InputError for a pickle that is not allowed; ExportError if the file is absent, truncated, a
     git-lfs pointer, a pickle by another name, or damaged.
     """
     if path.suffix not in PICKLES:
         count_parameters(path)
-        return TensorFile(path)
+        return with_plain_keys(TensorFile(path))
     refuse_pointer(path)
     if not allow_pickle:
         raise InputError(
             f"{path} is a pickle, which can run any code when loaded; use a .safetensors file, "
             "or --allow-pickle, which loads tensors and runs nothing"
         )
-    return PickledFile(path)
+    return with_plain_keys(PickledFile(path))
 
 
 def hash_file(path: Path) -> str:
@@ -57,7 +59,7 @@ class PickledFile:
         return iter(self._tensors)
 
     def __getitem__(self, key: str) -> Tensor:
-        return self._tensors[key].detach()
+        return self._tensors[key].detach().to(self.dtype(key))
 
     def shape(self, key: str) -> tuple[int, ...]:
         """Shape of a tensor."""
@@ -66,8 +68,12 @@ class PickledFile:
     def dtype(self, key: str) -> torch.dtype:
         """Type of a tensor. Raises ExportError if sdrt cannot export it."""
         dtype = self._tensors[key].dtype
+        if dtype in EIGHT_BITS:
+            return torch.float16
         if dtype not in _DTYPES:
-            raise ExportError(f"{key} in {self.path} is of type {dtype}; sdrt exports FP16, BF16 and FP32")
+            raise ExportError(
+                f"{key} in {self.path} is of type {dtype}; sdrt exports FP8, FP16, BF16 and FP32"
+            )
         return dtype
 
 

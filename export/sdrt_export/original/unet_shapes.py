@@ -11,16 +11,17 @@ from typing import Any
 Shapes = Mapping[str, tuple[int, ...]]
 
 HEAD_SIZE = 64  # of every model since Stable Diffusion 2; the first has 8 heads, however wide they are
-_BLOCK = re.compile(r"input_blocks\.(\d+)\.(.+)")
 _DEPTH = re.compile(r"transformer_blocks\.(\d+)\.")
 
 
 class UnevenError(ValueError):
-    """The blocks of one level differ, which no config says."""
+    """The blocks of one level differ in a way that no config says."""
 
 
 @dataclass(frozen=True)
 class _Block:
+    """A residual layer. depth: of the transformer behind it, 0 if there is none."""
+
     channels: int
     depth: int
 
@@ -34,7 +35,6 @@ def unet_config(shapes: Shapes, *, heads: int | None) -> dict[str, Any]:
     """
     levels = _levels(shapes)
     channels = [level[0].channels for level in levels]
-    depths = [level[0].depth for level in levels]
     attending = next((key for key in shapes if key.endswith(".attn2.to_k.weight")), "attn2.to_k.weight")
     projection = attending.split(".transformer_blocks.")[0] + ".proj_in.weight"
     config: dict[str, Any] = {
@@ -42,10 +42,7 @@ def unet_config(shapes: Shapes, *, heads: int | None) -> dict[str, Any]:
         "out_channels": shapes["out.2.weight"][0],
         "layers_per_block": len(levels[0]),
         "block_out_channels": channels,
-        "down_block_types": [f"{'CrossAttn' if depth else ''}DownBlock2D" for depth in depths],
-        "up_block_types": [f"{'CrossAttn' if depth else ''}UpBlock2D" for depth in reversed(depths)],
-        # the last entry is also that of the block in the middle
-        "transformer_layers_per_block": [*(depth or 1 for depth in depths[:-1]), _middle_depth(shapes) or 1],
+        **_transformers(levels, shapes),
         "cross_attention_dim": shapes[attending][1],
         "attention_head_dim": heads or [width // HEAD_SIZE for width in channels],
         "use_linear_projection": len(shapes[projection]) == 2,
@@ -57,12 +54,51 @@ def unet_config(shapes: Shapes, *, heads: int | None) -> dict[str, Any]:
     return config
 
 
-def _levels(shapes: Shapes) -> list[list[_Block]]:
-    """Residual blocks of the way down, level by level; all of a level are alike."""
+def _transformers(levels: list[list[_Block]], shapes: Shapes) -> dict[str, Any]:
+    """Kinds of the blocks, and depths of their transformers: a number for each level, or for each layer."""
+    down = [[block.depth for block in level] for level in levels]
+    layers = 1 + len(levels[0])
+    inside = _blocks("output_blocks", shapes)
+    rows = [_depth(inside[number]) for number in sorted(inside)]
+    up = [rows[start : start + layers] for start in range(0, len(rows), layers)]
+    if any((0 in level) != (level == [0] * len(level)) for level in (*down, *up)):
+        raise UnevenError
+    middle = _depth({key: None for key in shapes if key.startswith("middle_block.")})
+    config: dict[str, Any] = {
+        "down_block_types": [f"{'CrossAttn' if any(level) else ''}DownBlock2D" for level in down],
+        "up_block_types": [f"{'CrossAttn' if any(level) else ''}UpBlock2D" for level in up],
+    }
+    # pruned models have no block in the middle, or one without its transformer
+    if not any(key.startswith("middle_block.") for key in shapes):
+        config["mid_block_type"] = None
+    elif not middle:
+        config["mid_block_type"] = "UNetMidBlock2D"
+    even = all(len(set(level)) == 1 for level in (*down, *up))
+    if even and [level[0] for level in reversed(up)] == [level[0] for level in down]:
+        depths: list[int | list[int]] = [level[0] or 1 for level in down]
+    else:
+        depths = [level if any(level) else 1 for level in down]
+        config["reverse_transformer_layers_per_block"] = [level if any(level) else 1 for level in up]
+    if middle:  # it is as deep as the first layer of the last entry
+        if any(down[-1]) and down[-1][0] != middle:
+            raise UnevenError
+        depths[-1] = depths[-1] if any(down[-1]) else middle
+    config["transformer_layers_per_block"] = depths
+    return config
+
+
+def _blocks(side: str, shapes: Shapes) -> dict[int, dict[str, tuple[int, ...]]]:
+    """What the blocks of one side hold, by their numbers."""
     inside: dict[int, dict[str, tuple[int, ...]]] = defaultdict(dict)
     for key, shape in shapes.items():
-        if match := _BLOCK.fullmatch(key):
+        if match := re.fullmatch(rf"{side}\.(\d+)\.(.+)", key):
             inside[int(match[1])][match[2]] = shape
+    return inside
+
+
+def _levels(shapes: Shapes) -> list[list[_Block]]:
+    """Residual layers of the way down, level by level; all of a level are equally wide."""
+    inside = _blocks("input_blocks", shapes)
     levels: list[list[_Block]] = [[]]
     for number in sorted(inside)[1:]:
         block = inside[number]
@@ -72,14 +108,10 @@ def _levels(shapes: Shapes) -> list[list[_Block]]:
             levels[-1].append(_Block(block["0.out_layers.3.weight"][0], _depth(block)))
         else:
             raise KeyError(f"input_blocks.{number}.0.out_layers.3.weight")
-    if any(len(level) != len(levels[0]) or len(set(level)) != 1 for level in levels):
+    if any(len(level) != len(levels[0]) or len({one.channels for one in level}) != 1 for level in levels):
         raise UnevenError
     return levels
 
 
 def _depth(keys: Mapping[str, object]) -> int:
     return len({found[1] for key in keys if (found := _DEPTH.search(key))})
-
-
-def _middle_depth(shapes: Shapes) -> int:
-    return _depth({key: None for key in shapes if key.startswith("middle_block.")})
