@@ -9,7 +9,7 @@ import re
 import stat
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -41,16 +41,20 @@ def default_name(prompt: str) -> str:
     return f"{slug(prompt) or 'picture'}.png"
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, *, known_folders: Collection[Path] = ()) -> None:
     """Whether a picture can be written to `path`; asked before any work is done.
 
     Raises InputError if it has no ending of FORMATS, or as `check_place` does.
     """
-    check_place(path, suffixes=tuple(FORMATS))
+    check_place(path, suffixes=tuple(FORMATS), known_folders=known_folders)
 
 
-def check_place(path: Path, *, suffixes: Sequence[str], option: str = "-o") -> None:
-    """Whether a file can be written to `path`. option: where the user gave the name.
+def check_place(
+    path: Path, *, suffixes: Sequence[str], option: str = "-o", known_folders: Collection[Path] = ()
+) -> None:
+    """Whether a file can be written to `path`.
+
+    option: where the user gave the name. known_folders: those in which a file can be made.
 
     Raises InputError if it is a directory, ends in none of `suffixes`, or its folder is absent or not
     writable.
@@ -69,7 +73,8 @@ def check_place(path: Path, *, suffixes: Sequence[str], option: str = "-o") -> N
         written = f"{', '.join(others)} or {last}" if others else last
         name = f"{path.name or 'picture'}{suffixes[0]}"
         raise InputError(f"{path} is not a {written} name; sdrt writes {written}: {name}")
-    check_folder(path.parent, option=option)
+    if path.parent not in known_folders:
+        check_folder(path.parent, option=option)
 
 
 def check_folder(folder: Path, *, option: str) -> None:

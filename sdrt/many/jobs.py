@@ -95,9 +95,16 @@ def resolve_jobs(
     columns = {column: "" for one in asked for column in one.columns}
     if pattern is not None:
         pattern.check(columns)
+    too_many = InputError(
+        f"these are more than {MAX_RUN} pictures, the limit of a run; lift it with --no-limits"
+    )
+    limited = all(one.settings.get("limits", True) for one in asked)
+    if limited and len(asked) > MAX_RUN:  # each is a picture at least; to check them would take seconds
+        raise too_many
     requests: list[Request] = []
     jobs: list[Job] = []
     checked: set[Path] = set()
+    folders: set[Path] = set()
     for one in asked:
         try:
             requests.append(resolve_request(manifest, **one.settings))
@@ -109,16 +116,16 @@ def resolve_jobs(
             said |= {"prompt": request.title, **columns, **one.columns}
             path = Path(default_name(request.title)) if pattern is None else pattern.path(said)
             if path not in checked:
-                _check(path, path.parent if pattern is None else pattern.folder)
+                _check(path, path.parent if pattern is None else pattern.folder, folders)
                 checked.add(path)
             jobs.append(Job(request=request, path=path, any_seed=any_seed))
-        if one.settings.get("limits", True) and len(jobs) > MAX_RUN:
-            raise InputError(
-                f"these are more than {MAX_RUN} pictures, the limit of a run; lift it with --no-limits"
-            )
+        if limited and len(jobs) > MAX_RUN:
+            raise too_many
     return requests, jobs
 
 
-def _check(path: Path, folder: Path) -> None:
+def _check(path: Path, folder: Path, known: set[Path]) -> None:
     """Folders that fields name are made when a picture is written, the one above them must be there."""
-    check_output(path if path.parent.exists() else folder / path.name)
+    place = path if path.parent in known or path.parent.exists() else folder / path.name
+    check_output(place, known_folders=known)
+    known.add(place.parent)

@@ -224,7 +224,7 @@ def report(escape: Escape, seed: str) -> str:
         f"  {escape.target}: {escape.escape} ({escape.count} times; first: seed {seed}, case {escape.number})"
     ]
     if escape.known is not None:
-        return f"{lines[0]}\n    known, still open: {escape.known.why}"
+        return f"{lines[0]}: known"
     lines += [f"    {line}" for line in ascii_(escape.said).strip().splitlines()[-6:]]
     if escape.file is not None:
         lines.append(f"    python tests/fuzz/campaign.py --replay {escape.target} {escape.file}")
@@ -275,8 +275,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if escape.known is None:
             keep(escape, asked.keep)
         print(report(escape, seed))
+    if KNOWN:
+        print("known, still open, whether they came up or not:")
     for one in KNOWN:
-        print(f"  {one.target}: {one.escape}: known, still open: {one.why}")
+        print(f"  {one.target}: {one.escape}: {one.why}")
     return int(any(escape.known is None for escape in found))
 
 

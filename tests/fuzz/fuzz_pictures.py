@@ -18,7 +18,7 @@ from PIL import Image
 
 from sdrt import metadata
 from sdrt.metadata.exif import write_exif
-from sdrt.metadata.reading import settings_of
+from sdrt.metadata.reading import read_settings
 from sdrt.request import resolve_request
 from sdrt.source_images import Placement, read_source
 
@@ -55,11 +55,6 @@ def _pack(keyword: str, text: str) -> bytes:
     return f"{keyword}\n{text}".encode("utf-8", "surrogatepass")
 
 
-def _unpacked(content: bytes) -> tuple[str, str]:
-    keyword, _, text = content.partition(b"\n")
-    return keyword.decode("latin-1"), text.decode("utf-8", "replace")
-
-
 def _text_seeds() -> list[bytes]:
     return [_pack(*one) for one in _texts()]
 
@@ -78,9 +73,11 @@ def _change_text(content: bytes, random: Random) -> bytes:
 
 
 def _read_text(path: Path) -> None:
-    keyword, text = _unpacked(path.read_bytes())
-    found = settings_of({keyword: text}, "fuzzed.png")
-    if found is not None and not found.wanted:
+    keyword, _, text = path.read_bytes().partition(b"\n")
+    picture = path.with_suffix(".png")
+    picture.write_bytes(_png(keyword.decode("latin-1"), text))
+    found = read_settings(picture)
+    if not found.wanted:
         resolve_request(MANIFEST, **{"prompt": "", **found.settings})
 
 

@@ -106,8 +106,7 @@ class Judge:
                     signal.setitimer(signal.ITIMER_PROF, 0)
         except REFUSALS as error:
             refused, said = True, _printed(error)
-            line = said.removeprefix("Error: ").removesuffix("\n")
-            if said != f"Error: {line}\n" or not line.strip() or not line.isprintable():
+            if not is_error_line(said):
                 escape = UNPRINTABLE
                 said = f"{type(error).__name__}, {_place(error)}: {said!r}"
         except click.exceptions.Exit:
@@ -175,6 +174,12 @@ class Outside:
 
 def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder + os.sep)
+
+
+def is_error_line(printed: str) -> bool:
+    """Whether it is one line, of an error that says something, with nothing in it that a terminal obeys."""
+    line = printed.removeprefix("Error: ").removesuffix("\n")
+    return printed == f"Error: {line}\n" and line.isprintable() and bool(line.strip())
 
 
 class _Terminal(io.StringIO):

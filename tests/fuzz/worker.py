@@ -55,7 +55,7 @@ def main() -> None:
         until = time.monotonic() + float(rest[2])
         content = Path(files[0]).read_bytes()
         wanted = verdict(content).escape
-        smaller = _minimised(content, lambda one: verdict(one).escape == wanted, until) if wanted else content
+        smaller = minimised(content, lambda one: verdict(one).escape == wanted, until) if wanted else content
         Path(files[0]).write_bytes(smaller)
         return
     seed, first, cases, seconds = rest[0], int(rest[1]), int(rest[2]), float(rest[3])
@@ -83,7 +83,7 @@ def case(target: Target, seed: str, number: int) -> bytes:
     return target.case(Random(f"{seed}/{target.name}/{number}"))
 
 
-def _minimised(content: bytes, same: Any, until: float) -> bytes:
+def minimised(content: bytes, same: Any, until: float) -> bytes:
     """Leave out slices, large ones first, as long as what is left escapes in the same way."""
     size = max(len(content) // 2, 1)
     while size and time.monotonic() < until:

@@ -54,6 +54,21 @@ class TestPrompts:
         np.testing.assert_array_equal(pixels("2.png"), pixels("alone.png"))
         assert not np.array_equal(pixels("1.png"), pixels("2.png"))
 
+    @pytest.mark.parametrize(
+        "lines", ["a star\n" * 10_001, "a star --count 100\n" * 101], ids=["lines", "counts"]
+    )
+    def test_more_than_a_run_may_have(self, refused, tmp_path, lines):
+        (tmp_path / "p.txt").write_text(lines)
+        refused("generate", "--prompts", "p.txt", says=("more than 10000 pictures", "--no-limits"))
+
+    def test_folders_are_looked_at_once_and_names_each(self, refused, tmp_path):
+        (tmp_path / "p.csv").write_text("prompt,name\na,one\nb,two\nc,three\n")
+        (tmp_path / "c.png").mkdir()
+        refused("generate", "--prompts", "p.csv", "-o", "{prompt}.png", says=("unknown setting 'name'",))
+        (tmp_path / "p.csv").write_text("prompt\na\nb\nc\n")
+        refused("generate", "--prompts", "p.csv", "-o", "{prompt}.png", says=("c.png is a directory",))
+        refused("generate", "--prompts", "p.csv", "-o", "d/{prompt}.png", says=("there is no folder d",))
+
     def test_standard_input(self, tmp_path):
         command = [sys.executable, "-m", "sdrt", "generate", "--prompts", "-", *SMALL, "--json"]
         lines = '{"prompt": "a star", "seed": 1, "count": 2}\n{"prompt": "a cross"}\n'
