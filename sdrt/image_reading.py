@@ -34,6 +34,9 @@ _MAX_FLAT_PIXELS = 2**24
 _PIXELS_PER_BYTE = 256
 _START_OF_SCAN = b"\xff\xda"  # within data of a scan, 0xff is followed by zero
 _MAX_SCANS = 64  # progressive files have about ten, with previews and second pictures inside a few more
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_CHUNK_BYTES = 12  # of a chunk beside its data: length, name and checksum
+_MOST_MISSING = 2**20  # bytes of a last chunk that Pillow itself finds to be missing
 _ONE_BYTE_MODES = ("1", "L")
 _TILE_TAGS = (322, 323)  # of TIFF: the memory for a tile is taken whatever the picture's size
 
@@ -53,10 +56,13 @@ def loaded_image(path: Path) -> Iterator[Image.Image]:
             # Pillow warns of EXIF data it cannot read; then there are none
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            _check_chunks(path)
             with Image.open(path, formats=READABLE) as image:
                 _check_size(image, path)
                 _check_scans(image, path)
                 image.load()
+                if image.mode in ("P", "PA") and image.palette is None:
+                    raise InputError(f"cannot read {path} as a picture: it has no palette")
                 yield image
     except FileNotFoundError:
         raise InputError(f"there is no picture {path}") from None
@@ -91,6 +97,19 @@ def _check_size(image: Image.Image, path: Path) -> None:
     size = path.stat().st_size
     if pixels > max(_MAX_FLAT_PIXELS, _PIXELS_PER_BYTE * size) and image.mode not in _ONE_BYTE_MODES:
         raise InputError(f"{path} has {width} x {height} pixels in {size} bytes; scale it down")
+
+
+def _check_chunks(path: Path) -> None:
+    """Raise InputError for a PNG with a chunk longer than the file: Pillow asks for that much memory."""
+    with path.open("rb") as file:
+        if file.read(len(_PNG_START)) != _PNG_START:
+            return
+        size, at = path.stat().st_size, len(_PNG_START)
+        while at + _CHUNK_BYTES <= size:
+            file.seek(at)
+            at += _CHUNK_BYTES + int.from_bytes(file.read(4), "big")
+            if at - _MOST_MISSING > size:
+                raise InputError(f"cannot read {path} as a picture: it is truncated")
 
 
 def _check_scans(image: Image.Image, path: Path) -> None:

@@ -43,7 +43,7 @@ _KNOWN = {
 }
 _SIZE = re.compile(r"(\d{1,6})x(\d{1,6})")
 # a name may hold commas and brackets: it ends where a hash follows
-_HASHED = re.compile(r"\s*([^:]+):\s*([0-9a-fA-F]{8,64})\s*(?:,|$)")
+_HASH = re.compile(r":\s*([0-9a-fA-F]{8,64})\s*(?:,|$)")
 
 
 class _Resource(msgspec.Struct):
@@ -224,5 +224,9 @@ class _Reader:
 
 def _hashes(text: str) -> Iterator[tuple[str, str]]:
     """`name: 0123456789ab, other: ...`, which names a file and the first digits of a hash."""
-    for name, digest in _HASHED.findall(text):
-        yield name.strip(), digest.lower()
+    start = 0
+    for found in _HASH.finditer(text):
+        name = text[start : found.start()].strip()
+        start = found.end()
+        if name:
+            yield name, found[1].lower()

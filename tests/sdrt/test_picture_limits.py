@@ -230,3 +230,19 @@ def test_a_jpeg_of_a_thousand_passes(tmp_path, refused):
     with pytest.raises(InputError, match="scans, the limit is 64"), opened_image(path):
         pass
     refused("info", "x.jpg", says=("x.jpg", "scans"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        # an IDAT of 4 GB; a picture of a palette without one
+        "89504e470d0a1a0a0000000d49484452000000080000000808040000006e067600ffe00013494441540000",
+        "89504e470d0a1a0a0000000d4948445200000008000000080803000000f3d14eb90000000c49444154789c6360a00e0000",
+    ],
+)
+def test_what_pillow_trips_over_is_one_line(tmp_path, content):
+    path = tmp_path / "x.png"
+    path.write_bytes(bytes.fromhex(content))
+    for read in (read_texts, source_size):
+        with pytest.raises(InputError, match="cannot read"):
+            read(path)
