@@ -39,6 +39,7 @@ _PREFIXES: dict[str, Component] = {
     },
 }
 _PEFT = "base_model.model."
+_COMPILED = "_orig_mod."  # where a module begins that torch.compile took
 _PARTS = {"A": "down", "B": "up", "w_norm": "diff", "b_norm": "diff", "diff_b": "diff"}
 _OF_BIASES = ("b_norm", "diff_b")
 _KEY = re.compile(
@@ -87,7 +88,7 @@ class Key:
 
 def parse_key(key: str) -> Key | None:
     """Read a key; None if it is not one of a kind that is applied."""
-    found = _KEY.fullmatch(key)
+    found = _KEY.fullmatch(key.replace(_COMPILED, ""))
     if found is None:
         return None
     part = next(value for name, value in found.groupdict().items() if name != "path" and value)

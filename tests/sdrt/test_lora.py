@@ -70,6 +70,14 @@ SPELLINGS = {
         f"{PREFIXED}.to_out.0.lora_A.default_0.weight",
         f"{PREFIXED}.to_out.0.lora_B.default_0.weight",
     ),
+    "PEFT, compiled": (
+        f"unet._orig_mod.{ATTENTION}.to_out.0.lora_A.weight",
+        f"unet._orig_mod.{ATTENTION}.to_out.0.lora_B.weight",
+    ),
+    "ComfyUI": (
+        f"diffusion_model.{ATTENTION}.to_out.0.lora_down.weight",
+        f"diffusion_model.{ATTENTION}.to_out.0.lora_up.weight",
+    ),
     "PEFT's own": (
         f"base_model.model.{ATTENTION}.to_out.0.lora_A.weight",
         f"base_model.model.{ATTENTION}.to_out.0.lora_B.weight",
