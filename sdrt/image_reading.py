@@ -32,6 +32,8 @@ MAX_PIXELS = 2**26
 # must have a byte for each 256 of them. Masks, in black and white or grey, take little memory in any case.
 _MAX_FLAT_PIXELS = 2**24
 _PIXELS_PER_BYTE = 256
+_START_OF_SCAN = b"\xff\xda"  # within data of a scan, 0xff is followed by zero
+_MAX_SCANS = 64  # progressive files have about ten, with previews and second pictures inside a few more
 _ONE_BYTE_MODES = ("1", "L")
 _TILE_TAGS = (322, 323)  # of TIFF: the memory for a tile is taken whatever the picture's size
 
@@ -53,6 +55,7 @@ def loaded_image(path: Path) -> Iterator[Image.Image]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=READABLE) as image:
                 _check_size(image, path)
+                _check_scans(image, path)
                 image.load()
                 yield image
     except FileNotFoundError:
@@ -88,6 +91,14 @@ def _check_size(image: Image.Image, path: Path) -> None:
     size = path.stat().st_size
     if pixels > max(_MAX_FLAT_PIXELS, _PIXELS_PER_BYTE * size) and image.mode not in _ONE_BYTE_MODES:
         raise InputError(f"{path} has {width} x {height} pixels in {size} bytes; scale it down")
+
+
+def _check_scans(image: Image.Image, path: Path) -> None:
+    """Raise InputError for a JPEG that is decoded over and over: each scan of 33 bytes costs a whole pass."""
+    if image.format in ("JPEG", "MPO"):
+        scans = path.read_bytes().count(_START_OF_SCAN)
+        if scans > _MAX_SCANS:
+            raise InputError(f"{path} has {scans} scans, the limit is {_MAX_SCANS}; save it again")
 
 
 def _number(value: object) -> int:

@@ -14,7 +14,7 @@ from sdrt.lora import Adaptation, merged_initializers
 from sdrt.manifest import GraphEntry, GraphName, TextSettings
 from sdrt.saved_graphs import SavedGraph
 from sdrt.text_encoder import TextEncoder
-from sdrt.textual_inversion import Embedding, add_embeddings, check_encoders
+from sdrt.textual_inversion import TABLE, Embedding, add_embeddings, check_encoders
 from sdrt.token_ids import check_ids
 from sdrt.tokenizer import PromptTokenizer
 
@@ -80,7 +80,14 @@ class Loader:
         for embedding in self._embeddings:
             self._progress(f"adding {embedding.token}")
             check_encoders(embedding, [one.graph for one in self._manifest.text])
-        overrides = add_embeddings(self._embeddings, text, tokenizer, self._path(text.graph))
+        path = self._path(text.graph)
+        table = {
+            name: changes
+            for name, changes in self._changes.get(text.graph, {}).items()
+            if name.endswith(TABLE)
+        }
+        changed = merged_initializers(path, table) if self._embeddings and table else {}
+        overrides = add_embeddings(self._embeddings, text, tokenizer, path, changed)
         return TextEncoder(self._runtime, tokenizer, self.load(text.graph, overrides), text)
 
     def _path(self, name: GraphName) -> Path:

@@ -172,7 +172,7 @@ def _tensors(path: Path) -> str:
     """SHA-256 of what follows the header."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
-        stream.seek(SafetensorsFile(path).data_start)
+        stream.seek(SafetensorsFile(path, whole_numbers=True).data_start)
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()

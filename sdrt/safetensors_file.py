@@ -145,7 +145,7 @@ def _check_header(
     path: Path, header: dict[str, Any], data_start: int, size: int, known: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, _Entry]]:
     metadata = header.pop("__metadata__", None) or {}
-    entries = {}
+    entries, spans = {}, []
     for name, fields in header.items():
         if len(name) > _MAX_NAME or not name.isprintable():  # it stands in messages
             raise InputError(f"{path} has no valid header: {name[:40]!r} names a tensor; download it again")
@@ -163,7 +163,25 @@ def _check_header(
             raise InputError(f"{path} has no valid header: {name} is amiss; download it again")
         if data_start + last > size:
             raise InputError(f"{path} is truncated: {name} is not all there; download it again")
+        spans.append((first, last))
         entries[name] = _Entry(dtype=dtype, shape=tuple(shape), offset=data_start + first)
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
         raise InputError(f"{path} has no valid header: its metadata are no texts; download it again")
+    _check_coverage(path, spans, size - data_start)
     return metadata, entries
+
+
+def _check_coverage(path: Path, spans: list[tuple[int, int]], length: int) -> None:
+    """Raise InputError unless the tensors lie one after the other from the first byte to the last.
+
+    The format has it so: bytes that belong to no tensor, or to two, are read differently by other programs.
+    """
+    at = 0
+    for first, last in sorted(spans):
+        if first != at:
+            raise InputError(
+                f"{path} has no valid header: its tensors overlap or leave gaps; download it again"
+            )
+        at = last
+    if at != length:
+        raise InputError(f"{path} has {length - at} bytes that belong to no tensor; download it again")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from sdrt.added_words import added_token, check_new, names_of, words_of_several_ids
+from sdrt.added_words import add_words, words_of_several_ids
 from sdrt.errors import BundleError, SdrtError
 from sdrt.tokenizer_file import read_tokenizer_file
 
@@ -40,17 +40,17 @@ class PromptTokenizer:
         """Words that have several ids: the one that `tokens` gives -> all of them, in their order."""
         return self._words
 
-    def add_word(self, token: str, ids: int, *, called: str) -> list[int]:
+    def add_word(self, token: str, ids: int, *, called: str, reserved: Collection[str] = ()) -> list[int]:
         """Make `token` a word of so many ids of its own; returns them. called: what messages call it.
 
-        Raises InputError if the tokenizer has it already, BundleError if its file is damaged.
+        reserved: words that are added later. Raises InputError if the tokenizer has the word already,
+        BundleError if its file is damaged.
         """
-        names = names_of(token, ids)
         with self._damage_named():
-            check_new(self._tokenizer, token, ids, called)
-            self._tokenizer.add_tokens([added_token(name) for name in names])
+            added = add_words(self._tokenizer, token, ids, called=called, reserved=reserved)
+            self._tokenizer.add_tokens(added)
             self._words = words_of_several_ids(self._tokenizer)
-        return [id for name in names if (id := self._tokenizer.token_to_id(name)) is not None]
+        return [id for one in added if (id := self._tokenizer.token_to_id(one.content)) is not None]
 
     def tokens(self, text: str) -> list[int]:
         """The ids of a text, without begin and end; one for each of `words`.

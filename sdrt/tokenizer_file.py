@@ -79,7 +79,9 @@ def read_tokenizer_file(path: Path) -> tuple[str, int]:
     except OSError as error:
         raise BundleError(f"cannot read {path}: {error.strerror}; export the bundle again") from None
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise BundleError(f"{path} is not a tokenizer: {error}; export the bundle again") from None
+        raise BundleError(
+            f"{path} is not a tokenizer, or a damaged one: {error}; export the bundle again"
+        ) from None
     ids = (*file.model.vocab.values(), *(one.id for one in file.added_tokens))
     return text, max(ids, default=-1) + 1
 

@@ -168,8 +168,7 @@ def _stopping_at_stages(show: Callable[[str], None]) -> Iterator[Callable[[str],
     with stopping() as asked:
 
         def stage(name: str) -> None:
-            if asked.number is not None:
-                raise KeyboardInterrupt
+            asked.check()
             show(name)
 
         yield stage

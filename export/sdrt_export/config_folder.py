@@ -50,6 +50,7 @@ def read_config_folder(
     tokenizers: by folder name, instead of those in the folder. changes: values of `unet` or `scheduler` that
     stand above those in the folder's config. components: the networks, by default those that the index names.
     vae: the subfolder with the config of the VAE.
+    A scheduler that does not read what is changed of it becomes DDIM.
     Raises ExportError, naming the file, if the folder is incomplete, damaged, or of another family.
     """
     index_path = folder / INDEX_NAME
@@ -64,7 +65,10 @@ def read_config_folder(
     paths["vae"] = folder / vae / "config.json"
     paths["scheduler"] = folder / "scheduler" / "scheduler_config.json"
     raw = {part: {**read_json(path), **(changes or {}).get(part, {})} for part, path in paths.items()}
-    index = with_scheduler_for(index, raw["scheduler"], (changes or {}).get("scheduler", {}))
+    if not _reads(index, raw["scheduler"], (changes or {}).get("scheduler", {})):
+        # DDIM does, and would clip by default, which others do not
+        index = {**index, "scheduler": ["diffusers", "DDIMScheduler"]}
+        raw["scheduler"] = {"clip_sample": False, **raw["scheduler"]}
     defaults = folder / DEFAULTS_NAME
     overrides = read_json(defaults) if defaults.exists() else {}
     text_encoders = {name: _text_config(raw[name]) for name in TEXT_ENCODERS if name in components}
@@ -87,12 +91,10 @@ def read_config_folder(
     )
 
 
-def with_scheduler_for(index: dict[str, Any], config: Config, changes: Config) -> dict[str, Any]:
-    """The index, with DDIM as scheduler if its own does not read what was changed."""
+def _reads(index: Config, config: Config, options: Config) -> bool:
+    """Whether the scheduler of a checkpoint reads these options."""
     named = index.get("scheduler") or [None, config.get("_class_name")]
-    if all(reads_option(str(named[-1]), option) for option in changes):
-        return index
-    return {**index, "scheduler": ["diffusers", "DDIMScheduler"]}
+    return all(reads_option(str(named[-1]), option) for option in options)
 
 
 def components_of(index: Mapping[str, Any], called: str) -> list[Component]:

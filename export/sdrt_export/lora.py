@@ -14,6 +14,7 @@ from sdrt.lora import Change, adapt, add
 from sdrt.lora.keys import COMPONENTS
 
 from .checkpoint import Checkpoint
+from .graphs import WORTH_HALVING
 from .parameters import Weights
 from .specs import Component
 
@@ -23,8 +24,9 @@ def with_loras(
 ) -> Checkpoint:
     """The checkpoint that has these LoRA files, each times its weight, added to its parameters.
 
-    half_weights: round what was merged to float16. It stays in float32 otherwise, also for a checkpoint in
-    FP16: an FP16 graph rounds it anyway, and an FP32 graph is then what the same LoRA gives at load.
+    half_weights: round what was merged to float16, where it is large enough to be stored so. It stays in
+    float32 otherwise, also for a checkpoint in FP16: an FP16 graph rounds it anyway, and an FP32 graph is
+    then what the same LoRA gives at load.
     Raises InputError if a file does not fit the checkpoint.
     """
     parameters = {
@@ -50,12 +52,12 @@ def with_loras(
 
 
 class MergedWeights:
-    """Parameters around others: those with changes are float32, or float16 if `half`."""
+    """Parameters around others: those with changes are float32, or with `half` float16 if they are large."""
 
     def __init__(self, weights: Weights, changes: Mapping[str, Sequence[Change]], *, half: bool) -> None:
         self._weights = weights
         self._changes = changes
-        self._dtype = torch.float16 if half else torch.float32
+        self._half = half
 
     def __getitem__(self, name: str) -> Tensor:
         weight = self._weights[name]
@@ -63,7 +65,7 @@ class MergedWeights:
             return weight
         merged = weight.to(torch.float32, copy=True)
         add(merged.numpy(), self._changes[name])
-        return merged.to(self._dtype)
+        return merged.half() if self._half and merged.numel() >= WORTH_HALVING else merged
 
     def __contains__(self, name: object) -> bool:
         return name in self._weights

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from sdrt.added_words import added_token, check_new, names_of
+from sdrt.added_words import add_words
 from sdrt.manifest import TextSettings
 from sdrt.textual_inversion import TABLE, Embedding, check_encoders, check_room, fitting
 
@@ -66,12 +66,14 @@ def _add(
     config = checkpoint.configs.text_encoders[text.graph]
     check_room(embeddings, text)
     arrays = [fitting(one, text.graph, config["hidden_size"], "float32") for one in embeddings]
+    words = [one.token for one in embeddings]
     vectors: dict[int, Tensor] = {}
     for one, array in zip(embeddings, arrays, strict=True):
-        check_new(tokenizer.backend_tokenizer, one.token, one.count, str(one.path))
-        names = names_of(one.token, one.count)
-        tokenizer.add_tokens([added_token(name) for name in names])
-        ids = tokenizer.convert_tokens_to_ids(names)
+        added = add_words(
+            tokenizer.backend_tokenizer, one.token, one.count, called=str(one.path), reserved=words
+        )
+        tokenizer.add_tokens(added)
+        ids = tokenizer.convert_tokens_to_ids([token.content for token in added])
         vectors |= dict(zip(ids, torch.from_numpy(array), strict=True))
     rows = max([config["vocab_size"] - 1, *vectors]) + 1
     return _Rows(count=rows, width=config["hidden_size"], vectors=vectors)

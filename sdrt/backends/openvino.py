@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +15,7 @@ from sdrt.backends.graph_runtime import GraphRuntime
 from sdrt.backends.host import HostBuffer, HostDevice
 from sdrt.backends.openvino_angles import Waves, cut_waves
 from sdrt.backends.protocol import Array, Buffer
+from sdrt.backends.signal_stack import kept_signal_stack
 from sdrt.errors import BackendUnavailableError, BundleError, ComputeError, MissingExtraError
 from sdrt.onnx_initializers import missing_weight
 from sdrt.onnx_signature import read_signature
@@ -39,17 +39,15 @@ class Runtime(GraphRuntime):
     """
 
     def __init__(self, precision: Precision | None = None) -> None:
-        # The client for its usage statistics writes to the user's home, and fails where there is none.
-        # OpenVINO does without one that cannot be imported.
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         try:
             import openvino
         except ImportError:
             raise MissingExtraError("openvino", "openvino") from None
-        self._core = openvino.Core()
-        if _DEVICE not in self._core.available_devices:
-            raise BackendUnavailableError("this build of openvino has no CPU device; reinstall openvino")
-        capable = "BF16" in self._core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+        with kept_signal_stack():
+            self._core = openvino.Core()
+            if _DEVICE not in self._core.available_devices:
+                raise BackendUnavailableError("this build of openvino has no CPU device; reinstall openvino")
+            capable = "BF16" in self._core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not capable:
             raise BackendUnavailableError(
                 "this CPU has no bfloat16 (avx512_bf16 or amx_bf16); take --backend openvino:f32"

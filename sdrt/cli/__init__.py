@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 
 import sdrt
-from sdrt.cli.stopping import stopping
+from sdrt.cli.stopping import Stopping, stopping
 from sdrt.cli.terminal import echo, echo_lines, output_failure, prepare_streams
 from sdrt.errors import InputError, SdrtError
 
@@ -75,23 +75,25 @@ def main() -> NoReturn:
     warnings.showwarning = _show_warning
     with stopping() as asked:
         try:
-            code = _run(arguments, debug="--debug" in before_prompt)
+            code = _run(arguments, asked, debug="--debug" in before_prompt)
         except (click.exceptions.Abort, KeyboardInterrupt):
             code, asked.is_final = asked.exit_code, asked.number is not None
         sys.exit(code)
 
 
-def _run(arguments: list[str], debug: bool) -> int:
-    """The exit code of a command, after its error was printed."""
+def _run(arguments: list[str], asked: Stopping, *, debug: bool) -> int:
+    """The exit code of a command, after its error was printed. An error after a signal is none."""
     try:
         code = cli.main(arguments, prog_name="sdrt", standalone_mode=False)
     except click.exceptions.Abort:
         raise
     except (SdrtError, click.ClickException, MemoryError) as error:
+        asked.check()
         if debug:
             echo_lines(traceback.format_exc(), err=True)
         return _report(error)
     except Exception as error:
+        asked.check()
         if debug:
             echo_lines(traceback.format_exc(), err=True)
         if isinstance(error, OSError) and (failure := output_failure(error)) is not None:

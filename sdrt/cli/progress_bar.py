@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from sdrt.cli.stopping import check_stopped
+
 if TYPE_CHECKING:
     from sdrt.pictures import Progress
     from sdrt.request import Request
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 def progress_bar(requests: Sequence[Request]) -> Iterator[Callable[[Progress], None]]:
     """What to call after each evaluation: picture 12 of 96, 3.4 it/s, 2 min left."""
     if not sys.stderr.isatty():
-        yield lambda _: None
+        yield lambda _: check_stopped()
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -37,6 +39,7 @@ def progress_bar(requests: Sequence[Request]) -> Iterator[Callable[[Progress], N
 
         def show(at: Progress) -> None:
             nonlocal batch_began
+            check_stopped()
             now = time.perf_counter()
             if at.done == 0:
                 batch_began = now

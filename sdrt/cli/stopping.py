@@ -18,6 +18,14 @@ _SIGNALS = tuple(
 _CLEANING_UP = 2.0
 
 
+class Stopped(KeyboardInterrupt):
+    """What a signal raises.
+
+    Python ends a process by SIGINT, whatever its exit code, once a KeyboardInterrupt has left code that was
+    compiled from a text, as dataclasses do. It compares classes, and leaves subclasses alone.
+    """
+
+
 class Stopping:
     """Whether the command was asked to stop.
 
@@ -35,12 +43,25 @@ class Stopping:
         return 128 + (signal.SIGINT if self.number is None else self.number)
 
     def __call__(self, number: int, _: FrameType | None) -> None:
-        """Raise KeyboardInterrupt; called as a signal's handler."""
+        """Raise Stopped; called as a signal's handler."""
         now = time.monotonic()
         if self.is_final or (self.number is not None and now - self._since < _CLEANING_UP):
             return
         self.number, self._since = self.number or number, now
-        raise KeyboardInterrupt
+        raise Stopped
+
+    def check(self) -> None:
+        """Raise Stopped if a signal came: libraries drop what it raised, or make errors of it."""
+        if self.number is not None:
+            raise Stopped
+
+
+def check_stopped() -> None:
+    """The same within a command; to be called between its steps."""
+    for number in _SIGNALS:
+        handler = signal.getsignal(number)
+        if isinstance(handler, Stopping):
+            return handler.check()
 
 
 @contextlib.contextmanager

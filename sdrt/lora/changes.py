@@ -40,8 +40,7 @@ class Change:
         arrays = {part: self.file[key] for part, key in self.keys.items()}
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # looked at below
             try:
-                # what follows must not depend on how the weight lies in memory
-                change = self.kind.change(arrays, np.ascontiguousarray(weight))
+                change = self.kind.change(arrays, weight)
             except np.linalg.LinAlgError:  # of NaN
                 change = np.full(weight.shape, np.nan, np.float32)
             change *= np.float32(self.scale)

@@ -28,7 +28,8 @@ class Kind:
     """One way to write a change.
 
     measure: the size of the weight by the shapes of the factors; raises ValueError or IndexError if they do
-    not fit together. change: what is added to a weight of PyTorch's shape: [rows, columns] float32.
+    not fit together. change: what is added to a weight of PyTorch's shape: [rows, columns] float32, the same
+    however the weight lies in memory.
     takes_alpha: alpha is a factor and no scale. takes_magnitude: DoRA may set the norms of the sum.
     """
 

@@ -80,7 +80,9 @@ def _modules(file: SafetensorsFile) -> dict[Key, dict[str, str]]:
                 "linear layers and convolutions, LoHa, LoKr, GLoRA, OFT, BOFT, IA3 and full differences"
             )
         parts = modules.setdefault(replace(key, part=""), {})
-        if key.part == "on_input":  # it is part of what the scales are called
+        if key.part == "on_input":  # it says what the scales beside it are
+            if f"{name.removesuffix('on_input')}weight" not in file:
+                raise InputError(f"{file.path} lacks a factor of {name}: its weight; download it again")
             continue
         if key.part in parts:
             raise InputError(f"{file.path} says the same twice: {parts[key.part]} and {name}")
@@ -143,7 +145,7 @@ def _measure(
 
 def _check_size(file: SafetensorsFile, called: str, size: Size, target: Target) -> None:
     rows, columns = target.shape[0], math.prod(target.shape[1:])
-    inputs = target.shape[1] if len(target.shape) > 1 else 1
+    inputs = target.shape[1] if len(target.shape) > 1 else 0
     wanted = ((size.rows, rows), (size.columns, columns), (size.inputs, inputs))
     if all(one is None or one == other for one, other in wanted):
         return

@@ -30,7 +30,7 @@ def measure_rotation(shapes: Shapes) -> Size:
 def rotate(arrays: Arrays, weight: Matrix) -> Matrix:
     """What the rotation adds to a weight [out, ...]: [out, rest]."""
     blocks = arrays["oft_blocks"]
-    flat = weight.reshape(len(weight), -1)
+    flat = np.ascontiguousarray(weight).reshape(len(weight), -1)
     turns = _cayley(blocks, float(arrays["alpha"].item()) * len(weight) if "alpha" in arrays else 0.0)
     if blocks.ndim == 3:
         count, size = blocks.shape[:2]

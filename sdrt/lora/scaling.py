@@ -52,6 +52,7 @@ def measure_glora(shapes: Shapes) -> Size:
 def glora(arrays: Arrays, weight: Matrix) -> Matrix:
     """W A + B, both of low rank; A [in, in] is the same for each pixel of a kernel."""
     first, inner, last, other = (arrays[name] for name in _names({k: a.shape for k, a in arrays.items()}))
+    weight = np.ascontiguousarray(weight)
     mixed = np.einsum("oik,ir->ork", weight.reshape(*weight.shape[:2], -1), flat(first))
     mixed = np.einsum("ork,rj->ojk", mixed, flat(inner))
     total: Matrix = mixed.reshape(len(weight), -1) + flat(other) @ flat(last)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -18,10 +19,15 @@ TABLE = "embeddings.token_embedding.weight"
 
 
 def add_embeddings(
-    embeddings: Sequence[Embedding], settings: TextSettings, tokenizer: PromptTokenizer, graph: Path
+    embeddings: Sequence[Embedding],
+    settings: TextSettings,
+    tokenizer: PromptTokenizer,
+    graph: Path,
+    changed: Mapping[str, Array] = MappingProxyType({}),
 ) -> dict[str, Array]:
     """Add the words to `tokenizer`; returns what the graph must be loaded with, an initializer by its name.
 
+    changed: initializers that LoRAs have changed, which may be the table.
     The vectors are rounded to the type in which the graph keeps its table: float16 in an FP16 bundle and with
     --half-weights.
     Raises InputError, before anything is added, if a vector is of another width than the text encoder, or
@@ -35,17 +41,18 @@ def add_embeddings(
     if stored is None or len(stored.shape) != 2:
         raise BundleError(f"{graph} has no {TABLE} to add words to; export the bundle again")
     check_room(embeddings, settings)
+    words = [embedding.token for embedding in embeddings]
     vectors = [fitting(embedding, settings.graph, stored.shape[1], stored.dtype) for embedding in embeddings]
     added = {
         row: vector
         for embedding, rows in zip(embeddings, vectors, strict=True)
         for row, vector in zip(
-            tokenizer.add_word(embedding.token, embedding.count, called=str(embedding.path)),
+            tokenizer.add_word(embedding.token, embedding.count, called=str(embedding.path), reserved=words),
             rows,
             strict=True,
         )
     }
-    old = stored.read()
+    old = changed[stored.name] if stored.name in changed else stored.read()
     table = np.zeros((max(len(old), max(added) + 1), old.shape[1]), old.dtype)
     table[: len(old)] = old
     for row, vector in added.items():

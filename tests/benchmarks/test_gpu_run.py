@@ -270,6 +270,12 @@ def test_a_gate_is_passed_by_what_is_near_enough_alone(one, passed):
     assert one.passed is passed
 
 
+def test_a_rehearsal_has_no_figures_for_the_readme(tmp_path):
+    page.write(empty_report(plan.steps(), records=records(), rehearsal=True), tmp_path)
+    assert list(gpu_reports.benches_of(tmp_path / "report.json")) == []
+    assert (tmp_path / "report.md").read_text().startswith("# A rehearsal")
+
+
 def test_a_report_of_sdrt_bench_is_read_as_itself(tmp_path):
     (tmp_path / "report.json").write_bytes(msgspec.json.encode(bench_report()))
     (found,) = gpu_reports.benches_of(tmp_path / "report.json")

@@ -64,6 +64,40 @@ def test_the_bundle_says_what_it_holds(bundle: Path, files: list[Path]) -> None:
     assert all(trial.relative_l2 < 1e-5 for trial in made.graphs["text_encoder"].fidelity)
 
 
+@pytest.mark.parametrize("counts", [(1, 1), (3, 2)])
+def test_a_word_that_is_another_with_a_number(
+    counts: tuple[int, int], tiny: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """Each is found, at export, at load, and the second at load in a bundle that has the first."""
+    generator = torch.Generator().manual_seed(1)
+    files = []
+    for token, count in zip(("style", "style_2"), counts, strict=True):
+        files.append(tmp_path / f"{token}.safetensors")
+        save_file({token: torch.randn(count, WIDTH, generator=generator) / 5}, files[-1])
+    with_both = export(str(tiny), tmp_path / "both", embeddings=[(file, None) for file in files])
+    ways: list[tuple[Path, list[Path]]] = [(with_both, []), (tiny_bundle, files), (tiny_bundle, files[::-1])]
+    if counts[0] < 3:  # else its third vector has that name in the bundle
+        first = export(str(tiny), tmp_path / "first", embeddings=[(files[0], None)])
+        ways.append((first, files[1:]))
+    pictures = []
+    for folder, embeddings in ways:
+        with Pipeline.load(folder, embeddings=embeddings) as pipeline:
+            pictures.append(
+                [
+                    pipeline.generate(prompt, seed=1, steps=2, width=64, height=64)[0].pixels
+                    for prompt in ("style", "style_2", "a style and style_2, red")
+                ]
+            )
+    for others in pictures[1:]:
+        for one, other in zip(pictures[0], others, strict=True):
+            np.testing.assert_array_equal(one, other)
+    for prompt, file in zip(("<one>", "<two>"), files, strict=True):
+        with Pipeline.load(tiny_bundle, embeddings=[(file, prompt)]) as pipeline:
+            alone = pipeline.generate(prompt, seed=1, steps=2, width=64, height=64)[0].pixels
+        np.testing.assert_array_equal(alone, pictures[0][files.index(file)])
+    assert (pictures[0][0] != pictures[0][1]).any()
+
+
 def test_more_words_can_be_added_at_load(bundle: Path, files: list[Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="<thing> is a token of the model already"):
         Pipeline.load(bundle, embeddings=files[:1])

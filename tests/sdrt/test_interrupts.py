@@ -13,6 +13,7 @@ import time
 import pytest
 from PIL import Image
 
+from sdrt.cli.progress_bar import progress_bar
 from sdrt.cli.stopping import stopping
 from sdrt.request import resolve_request
 
@@ -219,6 +220,41 @@ class TestSignals:
         process.send_signal(signal.SIGHUP)
         self.ended(process, tmp_path, 0)
         assert len(list(tmp_path.iterdir())) == 4
+
+    def test_in_the_middle_of_code_that_is_a_text(self):
+        """Python would end the process by SIGINT."""
+        program = (
+            "import signal, sys\n"
+            "from sdrt.cli.stopping import stopping\n"
+            "with stopping() as asked:\n"
+            "    try:\n"
+            "        exec('signal.raise_signal(signal.SIGTERM)')\n"
+            "    except KeyboardInterrupt:\n"
+            "        sys.exit(asked.exit_code)\n"
+        )
+        assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 143
+
+    @pytest.mark.parametrize("swallow", [True, False])
+    def test_a_library_that_drops_it_or_makes_an_error_of_it(self, sdrt_main, monkeypatch, swallow):
+        """Extensions that are imported turn it into an ImportError."""
+
+        def find(name):
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            except KeyboardInterrupt:
+                if not swallow:
+                    raise ImportError("initialization failed") from None
+            with progress_bar([]) as on_step:
+                on_step(None)
+
+        kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        monkeypatch.setattr("sdrt.models.find_bundle", find)
+        try:
+            result = sdrt_main("verify")
+        finally:
+            for number, handler in kept.items():
+                signal.signal(number, handler)
+        assert (result.code, result.err.strip()) == (143, "")
 
     def test_before_anything_is_imported(self, tmp_path):
         with start("generate", "a cat", cwd=tmp_path, stderr=subprocess.PIPE) as process:

@@ -82,6 +82,19 @@ def test_command_line_and_metadata(lora, sdrt_main, tmp_path):
     np.testing.assert_array_equal(pixels([(lora, 1.5)]), _read(tmp_path / "x.png"))
 
 
+def test_a_file_with_whole_numbers_is_found_by_its_hash(tmp_path):
+    """As AUTOMATIC1111's pictures name it."""
+    from sdrt.metadata.recorded import NamedFile
+    from sdrt.remake import is_same
+
+    tensors = pair() | {f"{KOHYA_QUERY}.alpha": np.array(4, np.int64)}
+    path = lora_files.write(tmp_path / "x.safetensors", tensors)
+    content = path.read_bytes()
+    digest = hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
+    assert is_same(path, NamedFile(name="x", sha256=digest[:12], part="tensors"))
+    assert not is_same(path, NamedFile(name="x", sha256="0" * 12, part="tensors"))
+
+
 def _read(path):
     from PIL import Image
 
@@ -197,6 +210,14 @@ FAULTS = {
         ("no such module", f"{KOHYA_QUERY}.diff_b"),
     ),
     "a norm of another size": ({"lora_unet_conv_norm_out.w_norm": ONE}, ("1 x 1, the model's", "64 x 1")),
+    "IA3 without scales": (
+        {f"{KOHYA_QUERY}.on_input": np.array(1)},
+        ("lacks a factor of", f"{KOHYA_QUERY}.on_input"),
+    ),
+    "IA3's flag beside a LoRA": (
+        pair() | {f"{KOHYA_QUERY}.on_input": np.array(1)},
+        ("lacks a factor of", f"{KOHYA_QUERY}.on_input"),
+    ),
     "IA3 of another size": (
         {f"{KOHYA_QUERY}.weight": np.ones(7, np.float32), f"{KOHYA_QUERY}.on_input": np.array(1)},
         (KOHYA_QUERY, "any x 7"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sdrt.bundle import DEMO
+from sdrt.errors import InputError
 from sdrt.lora import adapt, add
 from sdrt.lora.overrides import merged_initializers, read_parameters
 
@@ -273,3 +274,45 @@ def test_biases_and_norms_of_a_graph(module, graph, tmp_path):
         added = difference.T if name.endswith(".transposed") else difference.reshape(before.shape)
         expected = (before.astype(np.float32) + added).astype(before.dtype)
         np.testing.assert_array_equal(array, expected)
+
+
+FACTORS = [
+    ("lora_down.weight", "lora_up.weight"),
+    ("lora_down.weight", "lora_up.weight", "dora_scale"),
+    ("lora_down.weight", "lora_up.weight", "lora_mid.weight"),
+    ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
+    ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
+    ("lokr_w1", "lokr_w2"),
+    ("lokr_w1_a", "lokr_w1_b", "lokr_w2"),
+    ("lokr_w1", "lokr_w2_a", "lokr_w2_b", "lokr_t2"),
+    ("diff", "diff_b"),
+    ("w_norm", "b_norm"),
+    ("a1.weight", "a2.weight", "b1.weight", "b2.weight"),
+    ("oft_blocks", "rescale"),
+    ("oft_blocks", "alpha"),
+    ("weight", "on_input"),
+]
+
+
+@pytest.mark.parametrize("names", FACTORS, ids=" ".join)
+def test_factors_of_any_shapes_fit_or_are_refused(names, tmp_path):
+    """Empty axes, too many or too few of them, and sizes that do not belong together."""
+    rng = np.random.default_rng(1)
+    path = tmp_path / "x.safetensors"
+    refused = 0
+    for _ in range(300):
+        module = rng.choice(["linear", "square", "conv", "norm"])
+        tensors = {
+            f"lora_unet_{module}.{name}": np.ones(
+                rng.choice([0, 1, 2, 4, 6, 8], rng.integers(0, 5)), np.float32
+            )
+            for name in names
+        }
+        lora_files.write(path, tensors)
+        try:
+            for name, changes in adapt([(path, 0.5)], MODEL).changes["unet"].items():
+                add(WEIGHTS[name].copy(), changes)
+        except InputError as error:
+            refused += 1
+            assert str(path) in str(error)
+    assert refused > 100

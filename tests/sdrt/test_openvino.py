@@ -12,6 +12,7 @@ from installed_backends import INSTALLED
 from sdrt import graphs
 from sdrt.backends import open_runtime
 from sdrt.backends.host import HostBuffer
+from sdrt.backends.signal_stack import signal_stack
 from sdrt.bundle import DEMO
 from sdrt.errors import BackendUnavailableError, BundleError
 from sdrt.onnx_signature import read_signature
@@ -182,3 +183,19 @@ def test_what_is_not_kept(openvino, kept):
     """FP32 graphs compile as fast as they would load."""
     assert levels(openvino, graphs.path("pixels", "float32"), saved=kept)[1] is False
     assert not list(kept.folder.glob("*"))
+
+
+@pytest.mark.skipif("openvino:f32" not in INSTALLED, reason="openvino:f32 does not open here")
+def test_signals_still_have_their_stack():
+    """OpenVINO's own is freed with its models, and the next signal would be a segmentation fault."""
+
+    def state():
+        stack = signal_stack()
+        return stack and (stack.sp, stack.flags, stack.size)
+
+    before = state()
+    for _ in range(2):
+        with Pipeline.load(backend="openvino:f32") as ours:
+            ours.generate(PROMPT, steps=1, seed=1)
+            assert state() == before
+        assert state() == before

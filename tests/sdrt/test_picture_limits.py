@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import subprocess
@@ -208,3 +209,24 @@ def test_a_small_file_takes_little_time_and_memory(tmp_path, name, use):
     seconds, kilobytes = map(float, done.stdout.split())
     assert seconds < 2
     assert kilobytes < 500_000
+
+
+def scanned(path, times, side=256):
+    """A progressive JPEG whose last scan is there so many times."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side), (120, 80, 40)).save(buffer, "JPEG", progressive=True)
+    content = buffer.getvalue()
+    last = content.rindex(b"\xff\xda")
+    path.write_bytes(content[:last] + content[last:-2] * times + content[-2:])
+    return path
+
+
+def test_a_jpeg_of_a_thousand_passes(tmp_path, refused):
+    """Two hundred kB took ten seconds."""
+    with opened_image(scanned(tmp_path / "x.jpg", 20)) as image:
+        assert image.size == (256, 256)
+    path = scanned(tmp_path / "x.jpg", 1000)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(InputError, match="scans, the limit is 64"), opened_image(path):
+        pass
+    refused("info", "x.jpg", says=("x.jpg", "scans"))

@@ -146,3 +146,27 @@ def test_damage_is_an_error_or_harmless(tmp_path_factory, noise, data):
         assert all(file[name].shape == file.shape(name) for name in file)
     except InputError as error:
         assert str(path) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("spans", "size"),
+    [
+        ([(0, 4), (4, 8)], 12),  # behind the last
+        ([(4, 8)], 8),  # before the first
+        ([(0, 4), (8, 12)], 12),  # between
+        ([(0, 8), (4, 12)], 12),  # shared
+        ([(0, 8), (0, 8)], 8),  # twice
+    ],
+)
+def test_bytes_of_no_tensor_or_of_two(tmp_path, spans, size):
+    """The package of that name refuses them too."""
+    header = {
+        str(index): {"dtype": "F32", "shape": [(last - first) // 4], "data_offsets": [first, last]}
+        for index, (first, last) in enumerate(spans)
+    }
+    path = raw(tmp_path / "x.safetensors", header, bytes(size))
+    with pytest.raises(InputError, match=r"belong to no tensor|overlap or leave gaps"):
+        SafetensorsFile(path)
+    package = pytest.importorskip("safetensors")
+    with pytest.raises(package.SafetensorError):
+        package.safe_open(path, "numpy").__enter__()

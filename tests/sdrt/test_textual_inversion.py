@@ -71,6 +71,16 @@ class TestFiles:
         )
         assert embedding.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
 
+    @pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
+    def test_eight_bits(self, dtype, tmp_path):
+        torch = pytest.importorskip("torch")
+        from safetensors.torch import save_file
+
+        stored = torch.from_numpy(vectors(2)).to(getattr(torch, dtype))
+        save_file({"<a>": stored}, tmp_path / "x.safetensors")
+        found = read_embedding(tmp_path / "x.safetensors").vectors["text_encoder"]
+        np.testing.assert_array_equal(found, stored.float().numpy())
+
     def test_one_vector_without_an_axis(self, tmp_path):
         embedding = read_embedding(write(tmp_path / "x.safetensors", {"<a>": vectors(1)[0]}))
         np.testing.assert_array_equal(embedding.vectors["text_encoder"], vectors(1))
@@ -169,17 +179,41 @@ class TestWords:
         assert [tokenizer.tokens(prompt) for prompt in prompts] == before
 
     @pytest.mark.parametrize(
-        "token", ["circle", "CIRCLE", "red", "<|endoftext|>", "<|EndOfText|>", "x", "<A>", "<a>_1", "<a>_2"]
+        "token", ["circle", "CIRCLE", "red", "<|endoftext|>", "<|EndOfText|>", "x", "<A>", "<a>_1"]
     )
     def test_a_word_that_is_there(self, words, token):
         words("<a>", 2)
         with pytest.raises(InputError, match=r"file: \S+ is a token of the model already; .* file:TOKEN"):
             words(token, 1)
 
-    def test_a_word_whose_second_vector_is_there(self, words):
+    @pytest.mark.parametrize("counts", [(1, 1), (2, 2), (3, 2), (5, 1), (2, 5)])
+    @pytest.mark.parametrize("pair", [("style", "style_2"), ("<a>", "<A>_2"), ("<a>", "<a>_1")])
+    @pytest.mark.parametrize("longer_first", [False, True])
+    def test_a_word_that_is_another_with_a_number(self, longer_first, pair, counts, tokenizer, tmp_path):
+        """As diffusers would call one more vector of the shorter one."""
+        expected, first = {}, VOCABULARY
+        for token, count in sorted(zip(pair, counts, strict=True), reverse=longer_first):
+            ids = tokenizer.add_word(token, count, called="file", reserved=pair)
+            expected[token] = tuple(range(first, first + count))
+            assert tuple(ids) == expected[token]
+            first += count
+        short, long = pair
+        tokenizer._tokenizer.save(str(tmp_path / "tokenizer.json"))
+        for one in (tokenizer, PromptTokenizer(tmp_path / "tokenizer.json")):
+            found = [id for id in one.tokens(f"a {short}, {long} {short}") if id >= VOCABULARY]
+            assert found == [expected[token][0] for token in (short, long, short)]
+            assert one.words == {ids[0]: ids for ids in expected.values() if len(ids) > 1}
+
+    def test_a_word_that_goes_on_with_names_of_another(self, words, tokenizer):
+        words("style", 1)
+        words("style_", 3)
+        words("style_1", 1)
+        assert tokenizer.words == {764: (764, 765, 766)}
+
+    def test_a_word_whose_second_vector_is_there(self, words, tokenizer):
         words("<b>_1", 1)
-        with pytest.raises(InputError, match="already"):
-            words("<b>", 2)
+        assert words("<b>", 2, "<b> <b>_1") == [[764, 763]]
+        assert tokenizer.words == {764: (764, 765)}
 
 
 class TestPictures:
@@ -198,6 +232,28 @@ class TestPictures:
             (again,) = pipeline.generate("a large red circle", seed=1, steps=4)
         np.testing.assert_array_equal(rouge.pixels, red.pixels)
         np.testing.assert_array_equal(again.pixels, red.pixels)
+
+    def test_a_lora_may_change_the_table_too(self, tmp_path):
+        """Words and a LoRA that makes `blue` what `red` was: each has its rows."""
+        from lora_files import write as write_lora
+
+        from sdrt.onnx_initializers import read_initializers
+        from sdrt.textual_inversion import TABLE
+
+        with Pipeline.load() as plain:
+            (red,) = plain.generate("a large red circle", seed=1, steps=4)
+            encoder = plain._conditioner._encoders[0]._tokenizer
+            (old,), (new,) = encoder.tokens("red"), encoder.tokens("blue")
+        table = read_initializers(DEMO / "text_encoder/model.onnx")[TABLE].read().astype(np.float32)
+        difference = np.zeros_like(table)
+        difference[new] = table[old] - table[new]
+        name = TABLE.removesuffix(".weight").replace(".", "_")
+        lora = write_lora(tmp_path / "lora.safetensors", {f"lora_te_text_model_{name}.diff": difference})
+        file = write(tmp_path / "x.safetensors", {"<rouge>": table[old]})
+        with Pipeline.load(embeddings=[file], loras=[(lora, 1.0)]) as pipeline:
+            for prompt in ("a large <rouge> circle", "a large blue circle"):
+                (picture,) = pipeline.generate(prompt, seed=1, steps=4)
+                np.testing.assert_array_equal(picture.pixels, red.pixels)
 
     def test_a_picture_names_its_embeddings(self, sdrt_main, tmp_path):
         one = write(tmp_path / "one.safetensors", {"<a, b>": vectors(2)})

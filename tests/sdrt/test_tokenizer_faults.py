@@ -37,6 +37,16 @@ def test_what_cannot_be_opened(changed, fields):
     assert "\n" not in str(error.value)
 
 
+def test_what_shows_with_a_text_that_needs_it(changed):
+    words = {"type": "BPE", "vocab": {"a</w>": 0}, "merges": [], "unk_token": "absent"}
+    tokenizer = PromptTokenizer(changed(model=words, added_tokens=[], post_processor=None))
+    assert tokenizer.tokens("") == []
+    with pytest.raises(BundleError, match=r"x\.json is not a tokenizer, or a damaged one: .*absent|UNK"):
+        tokenizer.tokens("b")
+    with pytest.raises(BundleError, match=r"x\.json"):
+        tokenizer.add_word("<new>", 1, called="e.pt")
+
+
 def test_whatever_the_library_raises_is_an_error_and_an_interrupt_is_not(monkeypatch):
     panic = type("PanicException", (BaseException,), {})
     tokenizer = PromptTokenizer(FILE)

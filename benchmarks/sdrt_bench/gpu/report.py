@@ -151,7 +151,7 @@ class _Kind(msgspec.Struct):
 
 
 def benches_of(path: Path) -> Iterator[Report]:
-    """The reports of `sdrt bench` in a report.json, which is one or holds several.
+    """The reports of `sdrt bench` in a report.json, which is one or holds several; of a rehearsal, none.
 
     Raises InputError if it is neither.
     """
@@ -160,6 +160,7 @@ def benches_of(path: Path) -> Iterator[Report]:
     except (OSError, UnicodeDecodeError, msgspec.DecodeError):
         kind = ""
     if kind == "gpu":
-        yield from read(path).benches.values()
+        found = read(path)
+        yield from () if found.rehearsal else found.benches.values()
     else:
         yield reports.read(path)
