@@ -120,7 +120,7 @@ def read_setting(name: str, value: Any) -> Any:
             value = float(value)
     try:
         return msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):  # of a lone surrogate where no text is expected
         raise InputError(f"{name} is {value!r}; expected {_described(kind)}") from None
 
 

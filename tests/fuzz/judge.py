@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unicodedata import category
 from unittest import mock
 
 import click
@@ -29,6 +30,8 @@ from fuzz_target import REFUSALS, Target
 import sdrt.cli
 from sdrt.errors import SdrtError
 
+_OBEYED = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, directions of text, surrogates, ends of lines
+_JOINERS = "\u200c\u200d"
 UNPRINTABLE = "what is printed is no printable line"
 SECONDS = 2.0
 MEGABYTES = 500
@@ -177,9 +180,13 @@ def _within(path: str, folder: str) -> bool:
 
 
 def is_error_line(printed: str) -> bool:
-    """Whether it is one line, of an error that says something, with nothing in it that a terminal obeys."""
+    """Whether it is one line, of an error that says something, with nothing in it that a terminal obeys.
+
+    Joiners are part of words and emoji; what Unicode has not assigned yet shows as a box.
+    """
     line = printed.removeprefix("Error: ").removesuffix("\n")
-    return printed == f"Error: {line}\n" and line.isprintable() and bool(line.strip())
+    obeyed = any(category(one) in _OBEYED and one not in _JOINERS for one in line)
+    return printed == f"Error: {line}\n" and bool(line.strip()) and not obeyed
 
 
 class _Terminal(io.StringIO):

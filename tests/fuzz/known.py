@@ -45,4 +45,13 @@ KNOWN: tuple[Known, ...] = (
         why="Pillow asks for as many bytes as a PNG's chunk says that it has, up to 4 GB",
         everywhere=True,
     ),
+    Known(
+        target="picture.png",
+        escape="AssertionError, source_images.py:_has_hole",
+        reproducer=bytes.fromhex(
+            "89504e470d0a1a0a0000000d4948445200000008000000080803000000f3d14eb9"
+            "0000000c49444154789c6360a00e0000"
+        ),
+        why="Pillow asserts that a picture of a palette has one, when it is asked for its transparency",
+    ),
 )

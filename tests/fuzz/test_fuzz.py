@@ -168,7 +168,7 @@ def test_a_change_outside_by_native_code_is_found(tmp_path):
 )
 def test_what_is_no_line_of_an_error(printed):
     assert not judge.is_error_line(printed)
-    assert judge.is_error_line("Error: é 漢字 is wrong; take another\n")
+    assert judge.is_error_line("Error: é 漢字 \u07b9 is wrong; take another\n")
 
 
 def test_an_input_is_made_smaller_as_long_as_it_escapes():

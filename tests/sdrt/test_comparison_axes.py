@@ -73,3 +73,10 @@ def test_a_start_step_takes_the_place_of_a_strength():
 def test_wrong_axes(text, says):
     with pytest.raises(InputError, match=says):
         parse_axis(text)
+
+
+@pytest.mark.parametrize("text", ["steps=\udc9f", "fit=\udc9f", "guidance=\udc9f"])
+def test_bytes_that_are_no_text(text):
+    """The command line has a lone surrogate for each."""
+    with pytest.raises(InputError, match=r"is '\\udc9f'; expected"):
+        parse_axis(text)
