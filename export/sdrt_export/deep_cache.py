@@ -15,27 +15,17 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from sdrt.errors import ExportError
-
 from .configs import prompt_width
 from .modules import UNetGraph, embed, first_layer, out_sample, project_prompt
-
-# blocks that are a list of residual layers; whether each has a transformer behind it
-_LAST_BLOCKS = {"UpBlock2D": False, "CrossAttnUpBlock2D": True}
 
 
 def shallow_takes_prompt(unet: Mapping[str, Any]) -> bool:
     """Whether the shallow graph of a U-Net, by its config, takes the prompt.
 
-    Raises ExportError if its last block has no layers to cut between.
+    The last blocks that configs may name are a list of residual layers, some with transformers behind them.
     """
-    kind = unet["up_block_types"][-1]
-    if kind not in _LAST_BLOCKS:
-        raise ExportError(
-            f"the U-Net cannot be cut for --deep-cache: its last block is a {kind}, "
-            f"expected {' or '.join(_LAST_BLOCKS)}; leave --deep-cache out"
-        )
-    return _LAST_BLOCKS[kind] or unet["addition_embed_type"] == "text"
+    attends = unet["up_block_types"][-1] == "CrossAttnUpBlock2D"
+    return attends or unet["addition_embed_type"] == "text"
 
 
 class DeepUNetGraph(UNetGraph):

@@ -11,6 +11,8 @@
 | `matching.py` | files and a model, checked as a whole before anything is applied |
 | `changes.py` | the sum |
 | `overrides.py` | the same for the graphs of a bundle |
+| `tags.py` | LoRAs that a prompt names |
+| `distilled.py` | LoRAs that need few steps, and what they are meant for |
 """
 
 from sdrt.lora.changes import NO_LORAS, Adaptation, AppliedLora, Change, add

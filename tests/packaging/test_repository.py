@@ -32,7 +32,7 @@ def test_every_dependency_is_constrained():
 
 def test_console_script():
     (script,) = metadata.entry_points(group="console_scripts", name="sdrt")
-    assert script.value == "sdrt.cli:main"
+    assert script.value == PROJECT["scripts"]["sdrt"] and callable(script.load())
 
 
 def test_readme_commands_exist():
