@@ -24,8 +24,8 @@ def shallow_takes_prompt(unet: Mapping[str, Any]) -> bool:
 
     The last blocks that configs may name are a list of residual layers, some with transformers behind them.
     """
-    attends = unet["up_block_types"][-1] == "CrossAttnUpBlock2D"
-    return attends or unet["addition_embed_type"] == "text"
+    attends: bool = unet["up_block_types"][-1] == "CrossAttnUpBlock2D"
+    return attends or bool(unet["addition_embed_type"] == "text")
 
 
 class DeepUNetGraph(UNetGraph):

@@ -33,6 +33,7 @@ OPTIONS = (
         "--sigmas",
         metavar="LIST",
         default="",
+        show_default=False,
         callback=lambda context, option, text: numbers(text),
         help="Noise levels one by one, falling to 0: 14.6,4.9,1.6,0.5,0. They say how many steps there are.",
     ),
