@@ -88,22 +88,26 @@ def build_engines(
     folder = EngineFolder(
         bundle=opened.path, kind=builder.kind, architecture=builder.architecture, version=builder.version
     )
+    wanted = [
+        _Wanted.of(task, profile, folder, builder)
+        for profile in profiles
+        for task in _tasks(opened, profile)
+        if not only or task.graph in only
+    ]
+    if all(one.is_built(folder) for one in wanted):  # while another export may be building others
+        progress("all engines were built already")
+        return folder.path
     with locked(opened.path):
         folder.path.mkdir(exist_ok=True)
         protect(folder.path)
         for leftover in folder.path.glob(".*"):
             leftover.unlink()
-        wanted = [
-            _Wanted.of(task, profile, folder, builder)
-            for profile in profiles
-            for task in _tasks(opened, profile)
-            if not only or task.graph in only
-        ]
-        missing = [
-            one
-            for one in wanted
-            if not one.is_built(folder, progress) and not one.copy_twin(folder, builder, progress)
-        ]
+        missing = []
+        for one in wanted:
+            if one.is_built(folder):
+                progress(f"{one.task.graph}: built already")
+            elif not one.copy_twin(folder, builder, progress):
+                missing.append(one)
         _build_all(missing, folder, builder, progress, jobs)
     return folder.path
 
@@ -169,14 +173,11 @@ class _Wanted:
                 return True
         return False
 
-    def is_built(self, folder: EngineFolder, progress: Progress) -> bool:
+    def is_built(self, folder: EngineFolder) -> bool:
         """Whether an earlier run on this machine has finished it."""
         known = VerifiedFiles(built_here())
         there = (one for one in folder.read() if one.file == self.target.name)
-        built = any(self.target.is_file() and known.has(self.target, one.sha256) for one in there)
-        if built:
-            progress(f"{self.task.graph}: built already")
-        return built
+        return any(self.target.is_file() and known.has(self.target, one.sha256) for one in there)
 
 
 def _build_all(

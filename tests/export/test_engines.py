@@ -91,7 +91,7 @@ def test_second_build_has_nothing_to_do(bundle):
     said = []
     build_engines(bundle, again, Shapes(), said.append)
     assert again.built == []
-    assert "unet: built already" in said
+    assert "all engines were built already" in said
 
 
 def test_killed_build_goes_on_where_it_was(bundle):
