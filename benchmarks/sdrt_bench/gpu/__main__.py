@@ -56,6 +56,8 @@ def main(minutes: float, out: Path, work: Path, only: tuple[str, ...], rehearse:
         for step in steps:
             click.echo(f"{step.name:22} {step.title}, at most {step.limit:.0f} s")
         return
+    if rehearse:  # steps run side by side, and threads of OpenMP wait for each other by spinning
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     out.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
     records = work / "records"
