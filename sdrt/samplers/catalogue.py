@@ -227,7 +227,7 @@ SAMPLERS = {
             name="dpmpp_3m_sde",
             title="DPM++ 3M SDE",
             order=2,
-            step=dpmpp_3m,
+            step=partial(dpmpp_3m, heun=True),
             path=_multistep_path,
             eta=1.0,
         ),

@@ -35,12 +35,13 @@ def dpmpp_2m(
 
 
 def dpmpp_3m(
-    network: Network, step: Step, x: Vector, memory: Memory, *, eta: float = 0.0
+    network: Network, step: Step, x: Vector, memory: Memory, *, eta: float = 0.0, heun: bool = False
 ) -> tuple[Vector, ...]:
     """DPM++ 3M: diffusers' DPMSolverMultistepScheduler with solver_order 3; DPM++ 3M SDE with eta = 1.
 
-    Fits a parabola, but is of order 2 as published: phi_3 weighs x_0'', of which `curvature` times h is half.
-    diffusers and k-diffusion have it so, and the picture is to be theirs. The SDE form is k-diffusion's
+    heun: weighs the slope of the second step as that of the later ones, as k-diffusion does and diffusers does
+    not. Fits a parabola, but is of order 2 as published: phi_3 weighs x_0'', of which `curvature` times h is
+    half. diffusers and k-diffusion have it so, and the picture is to be theirs. The SDE form is k-diffusion's
     sample_dpmpp_3m_sde; diffusers 0.42 has the sign of its last 1/2 wrong. One evaluation per step.
     """
     here, there, past = step.here, step.there, step.past
@@ -55,7 +56,7 @@ def dpmpp_3m(
         h_1 = _length(past[0], here)
         slope = (h / h_1) * (x_0 - memory[0])
     if order == 2:
-        x_next -= there.alpha * (np.expm1(-h_eta) / 2) * slope
+        x_next += there.alpha * (_phi_2(h_eta) if heun else -np.expm1(-h_eta) / 2) * slope
     if order == 3:
         h_2 = _length(past[1], past[0])
         slope_before = (h / h_2) * (memory[0] - memory[1])

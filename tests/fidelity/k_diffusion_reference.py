@@ -114,6 +114,53 @@ def dpmpp_2m(model, x, sigmas):
     return x
 
 
+def dpmpp_2s(model, x, sigmas):
+    """DPM++ 2S a and DPM++ SDE without their noise."""
+    for sigma, after in pairwise(sigmas):
+        denoised = model(x, sigma)
+        if after == 0:
+            return denoised
+        middle = (sigma * after) ** 0.5
+        there = middle / sigma * x + (1 - middle / sigma) * denoised
+        x = after / sigma * x + (1 - after / sigma) * model(there, middle)
+    return x
+
+
+def dpmpp_2m_heun(model, x, sigmas):
+    """DPM++ 2M SDE Heun without its noise."""
+    denoised, h = None, None
+    for sigma, after in pairwise(sigmas):
+        before, h_before, denoised = denoised, h, model(x, sigma)
+        if after == 0:
+            return denoised
+        h = log(sigma / after)
+        x = after / sigma * x - expm1(-h) * denoised
+        if before is not None:
+            x = x + (1 + expm1(-h) / h) * (denoised - before) * h / h_before
+    return x
+
+
+def dpmpp_3m(model, x, sigmas):
+    """DPM++ 3M SDE without its noise."""
+    outs, lengths = [], []
+    for sigma, after in pairwise(sigmas):
+        outs = [model(x, sigma), *outs][:3]
+        if after == 0:
+            return outs[0]
+        h = log(sigma / after)
+        x = after / sigma * x - expm1(-h) * outs[0]
+        phi_2 = expm1(-h) / h + 1
+        if len(outs) == 3:
+            r_0, r_1 = lengths[0] / h, lengths[1] / h
+            near, far = (outs[0] - outs[1]) / r_0, (outs[1] - outs[2]) / r_1
+            slope = near + (near - far) * r_0 / (r_0 + r_1)
+            x = x + phi_2 * slope - (phi_2 / h - 0.5) * (near - far) / (r_0 + r_1)
+        elif len(outs) == 2:
+            x = x + phi_2 * (outs[0] - outs[1]) * h / lengths[0]
+        lengths = [h, *lengths][:2]
+    return x
+
+
 def uni_pc(variant):
     """UniPC on the data prediction, as its authors' code runs it; in x / alpha, which k-diffusion keeps."""
 
@@ -169,6 +216,7 @@ SAMPLERS = {
     "uni_pc": uni_pc("bh1"),
     "uni_pc_bh2": uni_pc("bh2"),
 }
+WITHOUT_NOISE = {"dpmpp_2s": dpmpp_2s, "dpmpp_2m_heun": dpmpp_2m_heun, "dpmpp_3m": dpmpp_3m}
 
 
 def picture(pipeline, latents):

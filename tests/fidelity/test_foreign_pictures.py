@@ -8,7 +8,7 @@ import test_schedules as levels
 import torch
 from foreign_pictures import graph
 from foreign_pictures import picture as png
-from k_diffusion_reference import SAMPLERS, Model, picture
+from k_diffusion_reference import SAMPLERS, WITHOUT_NOISE, Model, picture
 from reference import open_pipeline, psnr
 
 from sdrt.metadata import read_settings
@@ -26,9 +26,12 @@ AUTOMATIC1111 = {
     "Simple": "simple", "Normal": "normal", "DDIM": "ddim_uniform", "Beta": "beta",
 }  # fmt: skip
 TITLES = {"Euler": "euler", "Heun": "heun", "DPM2": "dpm_2", "LMS": "lms", "DPM++ 2M": "dpmpp_2m"}
+# samplers that draw noise, told to draw none: their text says Eta: 0
+QUIET = {"DPM++ 2S a": "dpmpp_2s", "DPM++ 2M SDE Heun": "dpmpp_2m_heun", "DPM++ 3M SDE": "dpmpp_3m"}
 # each sampler and each schedule is in one picture that is quick enough for every run
 QUICK = [*zip((*SAMPLERS, "ddim", "euler"), COMFYUI, strict=True)]
 QUICK_TEXTS = [*zip((*TITLES, *TITLES, "Euler"), AUTOMATIC1111, strict=True)]
+QUICK_TEXTS += [(title, "Karras") for title in QUIET]
 
 
 def cases(samplers, schedules, quick):
@@ -58,7 +61,8 @@ def made(ours, file):
 @torch.inference_mode()
 def expected(pipeline, model, sampler, sigmas, *, scale):
     noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(SEED)).double()
-    return picture(pipeline, SAMPLERS[sampler](model, noise * scale, [float(one) for one in sigmas]))
+    run = (SAMPLERS | WITHOUT_NOISE)[sampler]
+    return picture(pipeline, run(model, noise * scale, [float(one) for one in sigmas]))
 
 
 def laid(name, steps):
@@ -84,12 +88,12 @@ def test_comfyui(reference, ours, tmp_path, sampler, scheduler):
     assert psnr(made(ours, file), theirs) >= 50
 
 
-@pytest.mark.parametrize(("title", "schedule"), cases(TITLES, AUTOMATIC1111, QUICK_TEXTS))
+@pytest.mark.parametrize(("title", "schedule"), cases(TITLES | QUIET, AUTOMATIC1111, QUICK_TEXTS))
 def test_automatic1111(reference, ours, tmp_path, title, schedule):
     text = (
         f"{PROMPT}\nNegative prompt: {NEGATIVE}\nSteps: {STEPS}, Sampler: {title}, "
         f"Schedule type: {schedule}, CFG scale: {GUIDANCE}, Seed: {SEED}, Size: 64x64, RNG: CPU, "
-        "Version: v1.10.1"
+        f"{'Eta: 0, ' if title in QUIET else ''}Version: v1.10.1"
     )
     file = png(tmp_path / "x.png", parameters=text)
     sigmas = laid(AUTOMATIC1111[schedule], STEPS + (title == "DPM2"))
@@ -97,7 +101,10 @@ def test_automatic1111(reference, ours, tmp_path, title, schedule):
         del sigmas[-2]
     with torch.inference_mode():
         model = Model(reference, PROMPT, NEGATIVE, GUIDANCE, whole_timesteps=False)
-    assert psnr(made(ours, file), expected(reference, model, TITLES[title], sigmas, scale=sigmas[0])) >= 50
+    assert (
+        psnr(made(ours, file), expected(reference, model, (TITLES | QUIET)[title], sigmas, scale=sigmas[0]))
+        >= 50
+    )
 
 
 def test_unipc_of_automatic1111(reference, ours, tmp_path):

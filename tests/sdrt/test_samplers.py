@@ -193,11 +193,19 @@ def test_quantiles_of_the_beta_distribution():
         )
 
 
-@pytest.mark.parametrize("name", ["dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde"])
+@pytest.mark.parametrize("name", ["dpmpp_2m_sde", "dpmpp_2m_sde_heun"])
 def test_sde_solvers_without_noise_are_the_ode_solvers(name):
     sde = compile_sampler(name, NoiseSchedule(), 20, eta=0.0)
     ode = compile_sampler(name.replace("_sde", ""), NoiseSchedule(), 20)
     np.testing.assert_array_equal(sde.matrices, ode.matrices)
+
+
+def test_third_order_sde_without_noise_differs_in_its_second_step_alone():
+    """k-diffusion weighs the slope there by phi_2, diffusers by half of 1 - e^-h."""
+    sde = compile_sampler("dpmpp_3m_sde", NoiseSchedule(), 20, eta=0.0).matrices
+    ode = compile_sampler("dpmpp_3m", NoiseSchedule(), 20).matrices
+    differing = [index for index in range(20) if not np.array_equal(sde[index], ode[index])]
+    assert differing == [1]
 
 
 @pytest.mark.parametrize(

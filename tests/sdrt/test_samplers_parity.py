@@ -70,7 +70,7 @@ CASES = {
         Case("dpmpp_2m_sde", MULTISTEP, SDE),
         Case("dpmpp_2m_sde_heun", MULTISTEP, {**SDE, "solver_type": "heun"}),
         Case("dpmpp_3m", MULTISTEP, {"solver_order": 3}),
-        Case("dpmpp_3m_sde", MULTISTEP, {**SDE, "solver_order": 3}),
+        Case("dpmpp_3m_sde", MULTISTEP, {**SDE, "solver_order": 3, "solver_type": "heun"}),
         Case("dpmpp_single_2", SINGLESTEP),
         Case("dpmpp_single_3", SINGLESTEP, {"solver_order": 3}),
         Case("unipc", UNIPC),
