@@ -153,9 +153,23 @@ class _Reader:
         self.settings |= found.settings
         self.notes += found.notes
         self.wanted |= found.wanted
+        if not self.ours:
+            self._every_so_manieth_timestep()
         if draws_noise(self.settings):
             self._number("Eta", "eta", float)
         self._noise()
+
+    def _every_so_manieth_timestep(self) -> None:
+        """DDIM, PLMS and UniPC count range(0, 1000, 1000 // steps): 31 for 30 steps, 20 for 20.
+
+        UniPC takes as many steps; DDIM and PLMS one less, from the last of these timesteps down to the first.
+        """
+        steps = self.settings.get("steps")
+        if self.settings.get("sampler") in ("ddim", "pndm"):
+            name = plain(self.fields["Sampler"])
+            self.notes.append(f"its {name} ends one timestep early, and may begin at another than sdrt's")
+        elif self.settings.get("schedule") == "time_uniform" and steps is not None and 0 < steps <= 1000:
+            self.settings["steps"] = len(range(0, 1000, 1000 // steps))
 
     def _noise(self) -> None:
         source = self.fields.get("RNG", "GPU")

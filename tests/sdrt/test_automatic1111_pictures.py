@@ -82,6 +82,21 @@ def test_samplers_and_schedules(told, sampler, name, levels):
     assert found == levels
 
 
+@pytest.mark.parametrize(("steps", "runs"), [(20, 20), (30, 31), (7, 8), (1000, 1000), (1001, 1001)])
+def test_unipc_takes_as_many_steps_as_there_are_timesteps(told, steps, runs):
+    """len(range(0, 1000, 1000 // steps)); AUTOMATIC1111 itself fails at more than 1000."""
+    found = told(rest=", RNG: CPU", sampler=f"UniPC, Steps: {steps}")
+    assert found.settings["steps"] == runs
+    assert told(rest=", RNG: CPU", sampler=f"Euler, Steps: {steps}").settings["steps"] == steps
+
+
+@pytest.mark.parametrize("sampler", ["DDIM", "PLMS"])
+def test_ddim_and_plms_of_other_timesteps_are_said(told, sampler):
+    (note,) = told(rest=", RNG: CPU", sampler=sampler).notes
+    assert note == f"its {sampler} ends one timestep early, and may begin at another than sdrt's"
+    assert told(rest=", RNG: CPU", sampler="Euler").notes == ()
+
+
 def test_an_unknown_schedule_is_wanted(told):
     found = told(rest=", Schedule type: Turbo, RNG: CPU")
     assert found.wanted.keys() == {"schedule"} and "schedule" not in found.settings
