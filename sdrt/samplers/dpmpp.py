@@ -39,7 +39,7 @@ def dpmpp_3m(
 ) -> tuple[Vector, ...]:
     """DPM++ 3M: diffusers' DPMSolverMultistepScheduler with solver_order 3; DPM++ 3M SDE with eta = 1.
 
-    heun: weighs the slope of the second step as that of the later ones, as k-diffusion does and not diffusers.
+    heun: weighs the slope of the second step as those of the later, as k-diffusion does and not diffusers.
     Fits a parabola, but is of order 2 as published: phi_3 weighs x_0'', of which `curvature` times h is half.
     diffusers and k-diffusion have it so, and the picture is to be theirs. The SDE form is k-diffusion's
     sample_dpmpp_3m_sde; diffusers 0.42 has the sign of its last 1/2 wrong. One evaluation per step.
