@@ -86,7 +86,7 @@ def generate(
         model = replace(model, loras=(*model.loras, *tagged))
         requests, jobs = resolve_jobs(manifest, asked, output)
         for line in proposals([parse_lora(one)[0] for one in model.loras], requests[0]):
-            click.echo(f"Note: {line}", err=True)
+            echo(f"Note: {line}", err=True)
         watched = [job.request for job in jobs]
         watcher = watch.watcher(manifest, watched, in_one=many.interpolate is not None)
         pipeline = model.load(manifest, jobs[0].request.width, jobs[0].request.height, progress)

@@ -49,6 +49,9 @@ def test_one_line_proposes_and_nothing_changes(sdrt_main, tmp_path):
     noted = sdrt_main("generate", "a star", "--lora", "lcm-lora.safetensors", *quick, "-o", "x.png")
     (line,) = [line for line in noted.err.splitlines() if line.startswith("Note: ")]
     assert line.endswith("LCM, which is meant for --sampler lcm --guidance 1 --steps 4")
+    lora_files.write(tmp_path / "lcm\x1b[2J.safetensors", factors)
+    escaped = sdrt_main("generate", "a star", "--lora", "lcm\x1b[2J.safetensors", *quick, "-o", "w.png")
+    assert "\x1b" not in escaped.err and "Note: lcm\\x1b[2J.safetensors is a LoRA of LCM" in escaped.err
     silent = sdrt_main("generate", "a star", "--lora", "plain.safetensors", *quick, "-o", "y.png")
     assert "Note: " not in silent.err
     np.testing.assert_array_equal(Image.open("x.png"), Image.open("y.png"))
