@@ -17,6 +17,7 @@ from sdrt.errors import BundleError, InputError
 from sdrt.manifest_checks import check_manifest
 from sdrt.private_files import read_plain, said
 from sdrt.samplers.schedule import NoiseSchedule
+from sdrt.samplers.schedules import Model
 from sdrt.strict_json import read_json
 from sdrt.tensors import TensorSpec
 
@@ -201,6 +202,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     vae: VaeSettings
     defaults: Defaults
     files: dict[str, FileEntry]
+
+    @property
+    def published_levels(self) -> Model:
+        """Whose published noise levels are this model's, where a schedule has several."""
+        return "sd1" if self.conditioning.time_ids is None else "sdxl"
 
     def files_of(self, entry: GraphEntry) -> dict[str, FileEntry]:
         """A graph's own files: it reads its weights from beside it or below."""

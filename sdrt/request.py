@@ -153,7 +153,7 @@ class Request:
             self.eta,
             self.start_step,
             self.sigmas or self.schedule,
-            "sd1" if manifest.conditioning.time_ids is None else "sdxl",
+            manifest.published_levels,
         )
 
 

@@ -105,9 +105,7 @@ def _main(device: str) -> None:
     for name, product in _products(device).items():
         try:
             found[name] = operations / time_of(product) / 1e12
-        except (
-            RuntimeError
-        ) as error:  # a library without this precision; the others are measured all the same
+        except RuntimeError as error:  # a library without this precision; the others are measured
             print(f"{name}: {error}", file=sys.stderr)
     print(json.dumps(found))
 

@@ -115,7 +115,7 @@ def _schedule(
     kind: Model = "sd1"
     if model is not None:
         manifest = manifests.read(find_bundle(model) / manifests.FILE_NAME)
-        schedule, kind = manifest.schedule, "sd1" if manifest.conditioning.time_ids is None else "sdxl"
+        schedule, kind = manifest.schedule, manifest.published_levels
     elif schedule.prediction_type not in sampler.predictions:  # without a model, one that the sampler is for
         schedule = msgspec.structs.replace(schedule, prediction_type=sampler.predictions[0])
     if prediction is not None:

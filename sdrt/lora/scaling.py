@@ -42,7 +42,7 @@ def scale_inputs(arrays: Arrays, weight: Matrix) -> Matrix:
 
 def measure_glora(shapes: Shapes) -> Size:
     """Size of B, and that A mixes its inputs."""
-    first, inner, last, other = _order(shapes)
+    first, inner, last, other = (shapes[name] for name in _names(shapes))
     rank = last[0]
     check_equal((columns(first), rank), (columns(inner), first[0]), (len(inner), len(first)))
     check_equal((inner[0], rank), (columns(other), rank), (first[0], last[1]))
@@ -57,10 +57,6 @@ def glora(arrays: Arrays, weight: Matrix) -> Matrix:
     mixed = np.einsum("ork,rj->ojk", mixed, flat(inner))
     total: Matrix = mixed.reshape(len(weight), -1) + flat(other) @ flat(last)
     return total
-
-
-def _order(shapes: Shapes) -> list[tuple[int, ...]]:
-    return [shapes[name] for name in _names(shapes)]
 
 
 def _names(shapes: Shapes) -> tuple[str, str, str, str]:

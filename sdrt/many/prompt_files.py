@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sdrt.errors import InputError, UnknownNameError
-from sdrt.many.setting_words import find_setting, is_ignored, read_setting
+from sdrt.many.setting_words import find_setting, is_ignored, read_setting, spelled
 from sdrt.strict_json import read_json
 
 STANDARD_INPUT = Path("-")
@@ -119,7 +119,7 @@ def _line(name: str, number: int, fields: _Fields, columns: Collection[str]) -> 
 
 def _without_batches(fields: _Fields) -> tuple[_Fields, int | None]:
     """The fields without AUTOMATIC1111's batch_size, which multiplies n_iter to the count of pictures."""
-    words = [word for word in fields if word.strip().lstrip("-").lower().replace(" ", "_") == "batch_size"]
+    words = [word for word in fields if spelled(word) == "batch_size"]
     if not words:
         return fields, None
     batch: int = read_setting("count", fields[words[0]])

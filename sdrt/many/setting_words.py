@@ -76,13 +76,14 @@ def setting_types() -> Mapping[str, Any]:
 
 def is_ignored(word: str, value: Any) -> bool:
     """Whether a word of AUTOMATIC1111 asks for nothing here. Raises InputError if sdrt lacks what it asks."""
-    name = _spelled(word)
+    name = spelled(word)
     if name in _FOREIGN and str(value).strip().lower() not in _FOREIGN[name]:
         raise InputError(f"{word} is of AUTOMATIC1111, and sdrt has no such setting; take it out")
     return name in _WITHOUT_BEARING or name in _FOREIGN
 
 
-def _spelled(word: str) -> str:
+def spelled(word: str) -> str:
+    """A word of any spelling as keywords are spelled: `CFG scale` is `cfg_scale`."""
     return re.sub(r"[\s-]+", "_", word.strip().lstrip("-").lower())
 
 
@@ -91,7 +92,7 @@ def find_setting(word: str) -> str:
 
     Raises UnknownNameError with the nearest.
     """
-    name = _spelled(word)
+    name = spelled(word)
     known = setting_types()
     if name not in known:
         name = _OTHER_WORDS.get(name, name)

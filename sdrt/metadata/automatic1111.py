@@ -154,21 +154,15 @@ class _Reader:
         self.notes += found.notes
         self.wanted |= found.wanted
         if not self.ours:
-            self._every_so_manieth_timestep()
+            self._steps_of_unipc()
         if draws_noise(self.settings):
             self._number("Eta", "eta", float)
         self._noise()
 
-    def _every_so_manieth_timestep(self) -> None:
-        """DDIM, PLMS and UniPC count range(0, 1000, 1000 // steps): 31 for 30 steps, 20 for 20.
-
-        UniPC takes as many steps; DDIM and PLMS one less, from the last of these timesteps down to the first.
-        """
+    def _steps_of_unipc(self) -> None:
+        """It takes as many steps as range(0, 1000, 1000 // steps) has timesteps: 31 for 30, 20 for 20."""
         steps = self.settings.get("steps")
-        if self.settings.get("sampler") in ("ddim", "pndm"):
-            name = plain(self.fields["Sampler"])
-            self.notes.append(f"its {name} ends one timestep early, and may begin at another than sdrt's")
-        elif self.settings.get("schedule") == "time_uniform" and steps is not None and 0 < steps <= 1000:
+        if self.settings.get("schedule") == "time_uniform" and steps is not None and 0 < steps <= 1000:
             self.settings["steps"] = len(range(0, 1000, 1000 // steps))
 
     def _noise(self) -> None:

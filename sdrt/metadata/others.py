@@ -28,10 +28,9 @@ _MISSING = {"InvokeAI": "without its settings", "ComfyUI": "without the graph th
 
 def described(program: str) -> str:
     """What to say of a picture of such a program."""
+    missing = _MISSING.get(program)
     return (
-        f"was made by {program} {_MISSING[program]}"
-        if program in _MISSING
-        else (f"was made by {program}, whose settings sdrt does not read")
+        f"was made by {program}{', whose settings sdrt does not read' if missing is None else f' {missing}'}"
     )
 
 

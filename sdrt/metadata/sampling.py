@@ -45,7 +45,8 @@ class Sampling:
 def of_automatic1111(name: str, schedule: str | None) -> Sampling:
     """A sampler of AUTOMATIC1111 and its schedule; None is the one that the name says.
 
-    Its DDIM and PLMS take every so manieth timestep of training from the first on, whatever the schedule.
+    Its DDIM and PLMS take timesteps of training at an even stride from the first on, whatever the schedule;
+    they run from the last of range(0, 1000, 1000 // steps) down to the first, which sdrt does not.
     """
     found = Sampling()
     known = _sampler(name, found)
@@ -58,6 +59,9 @@ def of_automatic1111(name: str, schedule: str | None) -> Sampling:
         found.settings |= {"sigma_schedule": "plain"}
         if len(sampler.spacings) > 1:
             found.settings["spacing"] = "leading"
+            found.notes.append(
+                f"its {sampler.title} ends one timestep early, and may begin at another than sdrt's"
+            )
         return found
     if schedule is not None and schedule.strip().lower() == "automatic":
         schedule = _AUTOMATIC.get(sampler.name, "normal")

@@ -159,13 +159,13 @@ def _sgm_uniform(training: Training, steps: int, model: Model) -> Array:
 
 
 def _simple(training: Training, steps: int, model: Model) -> Array:
-    """Every so manieth training level, from the last down."""
+    """Training levels at an even stride, from the last down."""
     stride = len(training.sigmas) / steps
     return training.sigmas[[-(1 + int(i * stride)) for i in range(steps)]]
 
 
 def _ddim_uniform(training: Training, steps: int, model: Model) -> Array:
-    """Every so manieth level from the second up, which for 30 steps are 31."""
+    """Training levels at a whole stride from the second up, which for 30 steps are 31."""
     return training.sigmas[1 :: max(len(training.sigmas) // steps, 1)][::-1]
 
 

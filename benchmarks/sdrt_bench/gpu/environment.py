@@ -57,7 +57,7 @@ def check_wheels(folder: Path) -> list[Path]:
     troubles += [
         f"{file} is damaged: its SHA-256 is not that in {SUMS}; bring it again"
         for file, digest in wheels
-        if file.is_file() and _sha256(file) != digest
+        if file.is_file() and sha256(file) != digest
     ]
     if troubles:
         raise MissingError("\n".join(troubles))
@@ -95,7 +95,8 @@ def _expected(folder: Path) -> dict[str, str]:
     return {name: digest for digest, name in lines}
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """Of a whole file, in hex digits."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 

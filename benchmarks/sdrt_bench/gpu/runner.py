@@ -20,7 +20,7 @@ from typing import IO
 import msgspec
 
 from sdrt_bench.gpu.plan import Step
-from sdrt_bench.gpu.report import GpuReport, Record, StepOutcome
+from sdrt_bench.gpu.report import GpuReport, Record, Status, StepOutcome
 from sdrt_bench.gpu.steps import nvidia_smi
 
 _POLL = 0.2  # seconds
@@ -220,7 +220,7 @@ class Runner:
             one.clocks.append(float(found[0]))
             one.outcome.sm_clock_mhz = (min(one.clocks), max(one.clocks))
 
-    def _end(self, one: _Running, status: str, why: str | None) -> None:
+    def _end(self, one: _Running, status: Status, why: str | None) -> None:
         """End a step's processes, whichever it started, and keep what it had found."""
         with_group = one.process.pid
         for kill in (signal.SIGTERM, signal.SIGKILL):
@@ -235,7 +235,7 @@ class Runner:
                     continue
         one.process.wait()
         self._take_records(one)
-        one.outcome.status, one.outcome.why = status, why  # type: ignore[assignment]
+        one.outcome.status, one.outcome.why = status, why
         one.outcome.seconds = time.monotonic() - one.started
         self._running.remove(one)
         self._log.say(one.step.name, f"{status} after {one.outcome.seconds:.1f} s{f': {why}' if why else ''}")

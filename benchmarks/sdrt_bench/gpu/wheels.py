@@ -5,7 +5,6 @@ python -m sdrt_bench.gpu.wheels [--python 3.12] [--onnxruntime-gpu]
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from sdrt_bench.gpu.environment import ROOT, SUMS
+from sdrt_bench.gpu.environment import ROOT, SUMS, sha256
 
 FOLDER = ROOT / "benchmarks" / "gpu"
 IN_PARTS = "onnxruntime-gpu"
@@ -54,7 +53,7 @@ def main(python: str, onnxruntime_gpu: bool) -> None:
 def _put(made: Path, folder: Path) -> None:
     """Write the sums, and put everything in the place of what was there."""
     files = sorted(made.iterdir())
-    sums = "".join(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files)
+    sums = "".join(f"{sha256(file)}  {file.name}\n" for file in files)
     for file in files:
         click.echo(f"{file.stat().st_size / 1e6:7.2f} MB  {file.name}")
     click.echo(f"{sum(file.stat().st_size for file in files) / 1e6:7.2f} MB  in {folder}")
